@@ -1,0 +1,1 @@
+//! The ports on real QEMU processes and a real guest.

@@ -1,0 +1,1 @@
+//! Folds journal events into the activity log tree and renders it.

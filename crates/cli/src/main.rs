@@ -1,0 +1,2 @@
+//! The flipside command line.
+fn main() {}

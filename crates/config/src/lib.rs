@@ -1,0 +1,1 @@
+//! System definitions and upgrade configuration files: parse, merge, check.

@@ -1,0 +1,1 @@
+//! One driver task per system; one file per step; recovery.

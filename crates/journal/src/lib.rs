@@ -1,0 +1,1 @@
+//! An append-only, checksummed, synced record file.

@@ -1,0 +1,1 @@
+//! The words of flipside as types: no I/O, no clock.

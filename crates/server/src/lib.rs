@@ -1,0 +1,1 @@
+//! The API, and the one list of backends.

@@ -1,0 +1,1 @@
+//! The pure heart: transition law, plans of steps, readiness rules, replay.

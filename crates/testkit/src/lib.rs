@@ -1,0 +1,1 @@
+//! Test helpers: fault matrix, fake QEMU, the guest image for tests.

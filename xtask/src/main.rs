@@ -1,0 +1,2 @@
+//! The developers' chores behind `./dev`.
+fn main() {}
