@@ -1,1 +1,36 @@
-//! The words of flipside as types: no I/O, no clock.
+//! The words of flipside as types: no I/O, no clock, serde only.
+//!
+//! Every other crate speaks in these types. Spellings that an administrator sees (states, severities,
+//! mirror status) are produced here and nowhere else, exactly as the requirements quote them.
+#![forbid(unsafe_code)]
+
+mod command;
+mod config;
+mod disk;
+mod legbook;
+mod names;
+mod outcome;
+mod problem;
+mod record;
+mod severity;
+mod state;
+mod status;
+mod system;
+
+pub use command::Command;
+pub use config::{
+    AcceptLoss, DATA_PATHS, HealthCheck, MAX_TIMEOUT_SECONDS, QUIESCE_UNITS, Timeouts,
+    UpgradeConfig,
+};
+pub use disk::{DiskName, DiskRole, Leg, MirrorStatus};
+pub use legbook::{LegBook, LegEntry, LegPair, LegRole, StaleReason};
+pub use names::{InvalidName, MachineId, ServiceName, SessionId, SystemName};
+pub use outcome::{
+    Carried, Fact, ForkFigures, MountPoint, Outage, ResyncFigures, SavedStartup, StartupType,
+};
+pub use problem::{Problem, ProblemCode};
+pub use record::{Entry, Record, StepName, StepResult};
+pub use severity::Severity;
+pub use state::{HardwareState, OperationalState, PartnerState, Side, UpgradeState};
+pub use status::{DiskStatus, LegStatus, Progress, Status};
+pub use system::{DiskSpec, Firmware, LegPaths, NetworkSpec, Publish, SystemSpec};

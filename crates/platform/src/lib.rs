@@ -1,1 +1,56 @@
-//! The ports of a platform, and the conformance suite every backend must pass.
+//! The ports of a platform: everything the engine may ask of the world, and nothing else.
+//!
+//! A backend implements them (`backends/qemu` with real processes, `backends/sim` in memory); the engine
+//! never assumes that both sides are on one host. Rules every implementation keeps, and the conformance
+//! suite checks:
+//!
+//! * **Observation is read-only and total.** `MachinePort::observe` answers for any machine id, also for one
+//!   that never existed (`RunState::Absent`).
+//! * **Acting twice is acting once.** Every act first looks whether it is already so.
+//! * **A time-out means unknown.** [`PortError::timed_out`] says so; the caller observes again.
+//! * **Whoever changes the machine holds the lease** ([`LegPort::lease`]), so that the guard and the server
+//!   never act at once.
+#![forbid(unsafe_code)]
+
+mod book;
+mod disk;
+mod error;
+mod guest;
+mod host;
+mod machine;
+mod network;
+
+pub mod conformance;
+
+pub use book::{Lease, LegPort};
+pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView};
+pub use error::{PortError, PortErrorKind, PortResult};
+pub use guest::{
+    ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, ServiceView, UnitStart,
+};
+pub use host::{Clock, HostFacts, HostPort};
+pub use machine::{
+    DiskSource, DiskView, ForkView, MachinePort, MachineView, RunState, StartMode, StartPlan,
+};
+pub use network::{DrainReport, NetworkPort, NetworkView};
+
+use std::sync::Arc;
+
+/// All ports of one system.
+#[derive(Clone)]
+pub struct Ports {
+    /// Machine processes.
+    pub machine: Arc<dyn MachinePort>,
+    /// Block graph of the machines.
+    pub disk: Arc<dyn DiskPort>,
+    /// The operating system in a machine.
+    pub guest: Arc<dyn GuestPort>,
+    /// The network and its front door.
+    pub network: Arc<dyn NetworkPort>,
+    /// The leg book and the lease.
+    pub legs: Arc<dyn LegPort>,
+    /// The host.
+    pub host: Arc<dyn HostPort>,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+}

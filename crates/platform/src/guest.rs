@@ -1,0 +1,160 @@
+//! The guest port: what flipside asks of an operating system. Linux with systemd implements it first; nothing in
+//! it assumes that (design section 7, last rows).
+
+use crate::PortResult;
+use async_trait::async_trait;
+use flipside_model::{HealthCheck, MachineId, MountPoint, SavedStartup, StartupType};
+use std::time::Duration;
+
+/// Proof that the operating system answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GuestInfo {
+    /// Changes with every boot.
+    pub boot_id: String,
+    /// Version of the agent.
+    pub agent: String,
+}
+
+/// A service as the guest reports it (SV-20).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceView {
+    /// Unit name.
+    pub unit: String,
+    /// Whether the guest knows it.
+    pub exists: bool,
+    /// Whether it runs.
+    pub active: bool,
+    /// Its startup type.
+    pub startup: StartupType,
+    /// Whether a gate holds it.
+    pub gated: bool,
+}
+
+/// A file that a process has open for writing (design 3.10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenFile {
+    /// The service it belongs to.
+    pub unit: String,
+    /// Path in the guest.
+    pub path: String,
+    /// The serial number of the disk it lies on, empty when unknown.
+    pub disk: String,
+}
+
+/// What a hold keeps from starting on the Upgrade Side.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HoldSet {
+    /// Controlled units, in start order.
+    pub units: Vec<String>,
+    /// Data file systems.
+    pub mounts: Vec<MountPoint>,
+    /// Patterns of units that act by themselves.
+    pub quiesce: Vec<String>,
+}
+
+/// What was there before the hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Controlled units.
+    pub units: Vec<SavedStartup>,
+    /// Units that act by themselves and were running.
+    pub quiesced: Vec<SavedStartup>,
+}
+
+/// A unit to start, and whether it must be up for the step to succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitStart {
+    /// Unit name.
+    pub unit: String,
+    /// A failure is an error, not a warning.
+    pub required: bool,
+}
+
+/// A program to run in the guest: an argument vector, never a shell line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecRequest {
+    /// Program and arguments.
+    pub argv: Vec<String>,
+    /// Additional environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// How long it may run.
+    pub timeout: Option<Duration>,
+}
+
+/// What a program printed since the last look, and its exit status once it ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExecOutput {
+    /// New standard output.
+    pub out: Vec<u8>,
+    /// New standard error.
+    pub err: Vec<u8>,
+    /// Exit status: 128 + signal for a killed one.
+    pub exit: Option<i32>,
+}
+
+/// Speaks to the operating system of a machine. Answers are the guest's words: bounded and distrusted.
+#[async_trait]
+pub trait GuestPort: Send + Sync {
+    /// Asks for a sign of life; fails within a second or two when there is none.
+    async fn ping(&self, id: MachineId) -> PortResult<GuestInfo>;
+    /// Sets the guest's clock to the host's.
+    async fn set_clock(&self, id: MachineId) -> PortResult<()>;
+    /// Describes services, in the order asked.
+    async fn services(&self, id: MachineId, units: &[String]) -> PortResult<Vec<ServiceView>>;
+    /// Lists the file systems mounted from these disks (all data disks), deepest last.
+    async fn mounts(&self, id: MachineId) -> PortResult<Vec<MountPoint>>;
+    /// Lists files on other than data disks that these services have open for writing.
+    async fn open_files(&self, id: MachineId, units: &[String]) -> PortResult<Vec<OpenFile>>;
+
+    /// Reads what a hold will change; nothing is changed.
+    async fn startup(&self, id: MachineId, set: &HoldSet) -> PortResult<Held>;
+    /// Holds: saves nothing itself; disables the units, puts gates before units and data mounts, and makes both
+    /// survive restarts of the guest. Doing it twice is doing it once.
+    async fn hold(&self, id: MachineId, set: &HoldSet, held: &Held) -> PortResult<()>;
+    /// Puts startup types and mount tables back while the gates still hold everything (before the outage).
+    async fn prepare_release(&self, id: MachineId, set: &HoldSet, held: &Held) -> PortResult<()>;
+    /// Lifts all gates at once; needs no reload.
+    async fn lift(&self, id: MachineId) -> PortResult<()>;
+    /// Lowers the gates again (a failed merge, an abort).
+    async fn lower(&self, id: MachineId) -> PortResult<()>;
+    /// Says whether the gates are lifted.
+    async fn lifted(&self, id: MachineId) -> PortResult<bool>;
+    /// Removes everything the hold left in the guest.
+    async fn cleanup(&self, id: MachineId) -> PortResult<()>;
+
+    /// Stops units in reverse order and waits until they are down.
+    async fn stop(&self, id: MachineId, units: &[String], deadline: Duration) -> PortResult<()>;
+    /// Starts units in order and waits until they are up.
+    async fn start(&self, id: MachineId, units: &[UnitStart], deadline: Duration)
+    -> PortResult<()>;
+    /// Closes everything on the data disks top down (file systems, swap, LVM, LUKS, md) and proves that nothing
+    /// uses them any more. Never lazily. Names the user of what is busy.
+    async fn close_data(&self, id: MachineId, disks: &[String]) -> PortResult<()>;
+    /// Mounts the data file systems.
+    async fn open_data(&self, id: MachineId, mounts: &[MountPoint]) -> PortResult<()>;
+    /// Says whether a disk with this serial number is visible in the guest.
+    async fn has_disk(&self, id: MachineId, disk: &str) -> PortResult<bool>;
+    /// Writes everything cached to the disks.
+    async fn sync(&self, id: MachineId) -> PortResult<()>;
+    /// Runs the health checks once.
+    async fn healthy(&self, id: MachineId, checks: &[HealthCheck]) -> PortResult<()>;
+    /// Asks the guest to restart, or to shut down.
+    async fn restart(&self, id: MachineId) -> PortResult<()>;
+    /// Asks the guest to shut down.
+    async fn shut_down(&self, id: MachineId) -> PortResult<()>;
+
+    /// Starts a program; returns a handle.
+    async fn exec_start(&self, id: MachineId, request: &ExecRequest) -> PortResult<u64>;
+    /// Returns what it printed since the last call, and its exit status.
+    async fn exec_poll(&self, id: MachineId, handle: u64) -> PortResult<ExecOutput>;
+    /// Ends it.
+    async fn exec_kill(&self, id: MachineId, handle: u64) -> PortResult<()>;
+    /// Writes a file: opens (truncating) at offset 0, appends otherwise.
+    async fn write_file(
+        &self,
+        id: MachineId,
+        path: &str,
+        offset: u64,
+        bytes: &[u8],
+    ) -> PortResult<()>;
+}

@@ -1,0 +1,48 @@
+//! The network port: who owns the production network, and the front door that clients come through.
+
+use crate::PortResult;
+use async_trait::async_trait;
+use flipside_model::MachineId;
+
+/// Who gets the clients' connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkView {
+    /// The machine that new connections go to, none while they are held.
+    pub open_to: Option<MachineId>,
+    /// Connections waiting for an owner.
+    pub held: u64,
+    /// Connections being served.
+    pub active: u64,
+    /// Milliseconds for which connections have been, or were last, held.
+    pub held_ms: u64,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Connections whose last request was answered.
+    pub quiet: u64,
+    /// Connections still busy when the bound passed.
+    pub busy: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// Moves clients between machines.
+#[async_trait]
+pub trait NetworkPort: Send + Sync {
+    /// Starts what serves the published ports if it does not run yet; adopts it if it does.
+    async fn ensure(&self) -> PortResult<()>;
+    /// Ends it; the published ports are free afterwards.
+    async fn shut(&self) -> PortResult<()>;
+    /// Observes it.
+    async fn view(&self) -> PortResult<NetworkView>;
+    /// Holds new connections from now on; those being served go on.
+    async fn hold(&self) -> PortResult<()>;
+    /// Waits until no request is in flight, at most `bound_ms` milliseconds.
+    async fn drain(&self, bound_ms: u64) -> PortResult<DrainReport>;
+    /// Cuts the connections that are still open to the old owner.
+    async fn cut(&self) -> PortResult<u64>;
+    /// Sends held and new connections to this machine. Returns for how long connections were held, in milliseconds.
+    async fn open(&self, to: MachineId) -> PortResult<u64>;
+}
