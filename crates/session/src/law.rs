@@ -1,0 +1,292 @@
+//! The transition law: Appendix A of the requirements as data.
+//!
+//! Two tables say everything. [`COMMANDS`] lists which request is accepted where, and which stage it enters;
+//! every pair that is not listed is refused with the state unchanged. [`EDGES`] lists which changes of stage and
+//! operational state may ever be recorded.
+
+use crate::SessionState;
+use flipside_model::{Command, OperationalState as O, Problem, ProblemCode, UpgradeState as S};
+
+/// One accepted request: in this stage and operational state, this command enters that stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Stage.
+    pub state: S,
+    /// Ready, Busy or Broken.
+    pub operational: O,
+    /// Request.
+    pub command: Command,
+    /// Stage entered (the same one for a retry).
+    pub enters: S,
+}
+
+const fn rule(state: S, operational: O, command: Command, enters: S) -> Rule {
+    Rule {
+        state,
+        operational,
+        command,
+        enters,
+    }
+}
+
+/// Every accepted pair of state and request (Appendix A; SM-08 to SM-19, SM-23; gaps G.1.7, G.1.8, G.1.10).
+///
+/// `split` runs the readiness check first and enters PrepareSplit only if it passes, so it is accepted in
+/// Idle Broken as well (RC-12): the edge Idle → PrepareSplit itself needs Idle Ready.
+pub const COMMANDS: [Rule; 25] = [
+    rule(S::Idle, O::Ready, Command::Check, S::Idle),
+    rule(S::Idle, O::Broken, Command::Check, S::Idle),
+    rule(S::Idle, O::Ready, Command::Retry, S::Idle),
+    rule(S::Idle, O::Broken, Command::Retry, S::Idle),
+    rule(S::Idle, O::Ready, Command::Split, S::PrepareSplit),
+    rule(S::Idle, O::Broken, Command::Split, S::PrepareSplit),
+    rule(S::PrepareSplit, O::Broken, Command::Retry, S::PrepareSplit),
+    rule(S::PrepareSplit, O::Broken, Command::Abort, S::Abort),
+    rule(S::PrepareSplit, O::Busy, Command::Abort, S::Abort),
+    rule(S::Split, O::Ready, Command::Merge, S::PrepareMerge),
+    rule(S::Split, O::Ready, Command::Abort, S::Abort),
+    rule(S::Split, O::Broken, Command::Retry, S::Split),
+    rule(S::Split, O::Broken, Command::Abort, S::Abort),
+    rule(S::Split, O::Busy, Command::Abort, S::Abort),
+    rule(S::PrepareMerge, O::Broken, Command::Retry, S::PrepareMerge),
+    rule(S::PrepareMerge, O::Broken, Command::Abort, S::Abort),
+    rule(S::PrepareMerge, O::Busy, Command::Abort, S::Abort),
+    rule(S::Merge, O::Ready, Command::Commit, S::Commit),
+    rule(S::Merge, O::Ready, Command::Abort, S::Abort),
+    rule(S::Merge, O::Broken, Command::Retry, S::Merge),
+    rule(S::Merge, O::Broken, Command::Abort, S::Abort),
+    rule(S::Merge, O::Busy, Command::Abort, S::Abort),
+    rule(S::Commit, O::Ready, Command::Finish, S::Finish),
+    rule(S::Commit, O::Broken, Command::Retry, S::Commit),
+    rule(S::Abort, O::Ready, Command::Finish, S::Finish),
+];
+
+/// Retries of the last two stages, kept apart only because a const array has a fixed length.
+pub const LATE_RETRIES: [Rule; 2] = [
+    rule(S::Abort, O::Broken, Command::Retry, S::Abort),
+    rule(S::Finish, O::Broken, Command::Retry, S::Finish),
+];
+
+/// A recorded change of stage and operational state.
+pub type Edge = ((S, O), (S, O));
+
+/// Every change that may be recorded (invariant 12). A failure stays in its stage (SM-18).
+pub const EDGES: [Edge; 34] = [
+    ((S::Idle, O::Ready), (S::Idle, O::Busy)),
+    ((S::Idle, O::Broken), (S::Idle, O::Busy)),
+    ((S::Idle, O::Busy), (S::Idle, O::Ready)),
+    ((S::Idle, O::Busy), (S::Idle, O::Broken)),
+    ((S::Idle, O::Ready), (S::PrepareSplit, O::Busy)),
+    ((S::PrepareSplit, O::Busy), (S::PrepareSplit, O::Broken)),
+    ((S::PrepareSplit, O::Broken), (S::PrepareSplit, O::Busy)),
+    ((S::PrepareSplit, O::Busy), (S::Split, O::Busy)),
+    ((S::PrepareSplit, O::Busy), (S::Abort, O::Busy)),
+    ((S::PrepareSplit, O::Broken), (S::Abort, O::Busy)),
+    ((S::Split, O::Busy), (S::Split, O::Ready)),
+    ((S::Split, O::Busy), (S::Split, O::Broken)),
+    ((S::Split, O::Broken), (S::Split, O::Busy)),
+    ((S::Split, O::Busy), (S::Abort, O::Busy)),
+    ((S::Split, O::Broken), (S::Abort, O::Busy)),
+    ((S::Split, O::Ready), (S::Abort, O::Busy)),
+    ((S::Split, O::Ready), (S::PrepareMerge, O::Busy)),
+    ((S::PrepareMerge, O::Busy), (S::PrepareMerge, O::Broken)),
+    ((S::PrepareMerge, O::Broken), (S::PrepareMerge, O::Busy)),
+    ((S::PrepareMerge, O::Busy), (S::Merge, O::Busy)),
+    ((S::PrepareMerge, O::Busy), (S::Abort, O::Busy)),
+    ((S::PrepareMerge, O::Broken), (S::Abort, O::Busy)),
+    ((S::Merge, O::Busy), (S::Merge, O::Ready)),
+    ((S::Merge, O::Busy), (S::Merge, O::Broken)),
+    ((S::Merge, O::Broken), (S::Merge, O::Busy)),
+    ((S::Merge, O::Busy), (S::Abort, O::Busy)),
+    ((S::Merge, O::Broken), (S::Abort, O::Busy)),
+    ((S::Merge, O::Ready), (S::Abort, O::Busy)),
+    ((S::Merge, O::Ready), (S::Commit, O::Busy)),
+    ((S::Commit, O::Busy), (S::Commit, O::Ready)),
+    ((S::Commit, O::Busy), (S::Commit, O::Broken)),
+    ((S::Commit, O::Broken), (S::Commit, O::Busy)),
+    ((S::Commit, O::Ready), (S::Finish, O::Busy)),
+    ((S::Abort, O::Busy), (S::Abort, O::Ready)),
+];
+
+/// The edges of the last two stages, kept apart only because a const array has a fixed length.
+pub const LATE_EDGES: [Edge; 6] = [
+    ((S::Abort, O::Busy), (S::Abort, O::Broken)),
+    ((S::Abort, O::Broken), (S::Abort, O::Busy)),
+    ((S::Abort, O::Ready), (S::Finish, O::Busy)),
+    ((S::Finish, O::Busy), (S::Idle, O::Ready)),
+    ((S::Finish, O::Busy), (S::Finish, O::Broken)),
+    ((S::Finish, O::Broken), (S::Finish, O::Busy)),
+];
+
+fn rules() -> impl Iterator<Item = &'static Rule> {
+    COMMANDS.iter().chain(LATE_RETRIES.iter())
+}
+
+/// Says whether a change may be recorded.
+pub fn is_edge(from: (S, O), to: (S, O)) -> bool {
+    EDGES
+        .iter()
+        .chain(LATE_EDGES.iter())
+        .any(|e| *e == (from, to))
+}
+
+/// Lists the commands that are legal in a state (the `allowed` field).
+pub fn allowed(state: &SessionState) -> Vec<Command> {
+    rules()
+        .filter(|r| r.state == state.upgrade && r.operational == state.operational)
+        .filter(|r| !(state.abort_requested && r.command == Command::Abort))
+        .map(|r| r.command)
+        .collect()
+}
+
+/// Decides a request. `Ok` names the stage that is entered; a refusal says why and what is allowed (SM-08, SM-09).
+pub fn decide(state: &SessionState, command: Command) -> Result<S, Problem> {
+    if state.abort_requested && command == Command::Abort {
+        return Err(refusal(
+            state,
+            command,
+            "an abort was already requested and waits for the next safe point",
+        ));
+    }
+    rules()
+        .find(|r| {
+            r.state == state.upgrade && r.operational == state.operational && r.command == command
+        })
+        .map(|r| r.enters)
+        .ok_or_else(|| refusal(state, command, why_not(state, command)))
+}
+
+fn why_not(state: &SessionState, command: Command) -> &'static str {
+    match (state.upgrade, state.operational, command) {
+        (S::Commit | S::Finish, _, Command::Abort) if state.facts.committed => {
+            "the commit was initiated, and from then on the upgrade can only go forward"
+        }
+        (S::Abort, _, Command::Abort) => "the session is being aborted already",
+        (S::Finish, _, Command::Abort) => "the session is being closed",
+        (_, O::Busy, _) => "an operation is in progress",
+        (S::Idle, _, _) => "there is no session",
+        (_, O::Broken, _) => "the last operation failed and must be retried or aborted first",
+        (_, _, Command::Check | Command::Split) => "a session is open",
+        (_, O::Ready, Command::Retry) => "nothing has failed",
+        _ => "the session has not come to that point, or has passed it",
+    }
+}
+
+fn refusal(state: &SessionState, command: Command, why: &str) -> Problem {
+    let allowed = allowed(state);
+    let list = if allowed.is_empty() {
+        "wait until the operation ends: `flipside status --watch`".to_owned()
+    } else {
+        let verbs: Vec<String> = allowed.iter().map(|c| format!("`{c}`")).collect();
+        format!("allowed now: {}", verbs.join(", "))
+    };
+    Problem::new(
+        ProblemCode::Refused,
+        format!(
+            "`{command}` is refused in {} | {}: {why}",
+            state.upgrade, state.operational
+        ),
+    )
+    .advise(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // SM-08, SM-09, SM-13, SM-14, SM-19: every state x operational state x command, against the table in words.
+    #[test]
+    fn every_state_and_command_is_decided_as_appendix_a_says() {
+        let mut accepted = 0;
+        for upgrade in S::ALL {
+            for operational in O::ALL {
+                for command in Command::ALL {
+                    let state = SessionState {
+                        upgrade,
+                        operational,
+                        ..SessionState::default()
+                    };
+                    let expected = match (upgrade, operational, command) {
+                        (S::Idle, O::Ready | O::Broken, Command::Check | Command::Retry) => {
+                            Some(S::Idle)
+                        }
+                        (S::Idle, O::Ready | O::Broken, Command::Split) => Some(S::PrepareSplit),
+                        (S::Split, O::Ready, Command::Merge) => Some(S::PrepareMerge),
+                        (S::Merge, O::Ready, Command::Commit) => Some(S::Commit),
+                        (S::Commit | S::Abort, O::Ready, Command::Finish) => Some(S::Finish),
+                        (S::Split | S::Merge, _, Command::Abort) => Some(S::Abort),
+                        (
+                            S::PrepareSplit | S::PrepareMerge,
+                            O::Busy | O::Broken,
+                            Command::Abort,
+                        ) => Some(S::Abort),
+                        (S::Idle, _, _) => None,
+                        (same, O::Broken, Command::Retry) => Some(same),
+                        _ => None,
+                    };
+                    let decided = decide(&state, command);
+                    assert_eq!(
+                        decided.as_ref().ok(),
+                        expected.as_ref(),
+                        "{upgrade} {operational} {command}"
+                    );
+                    accepted += usize::from(decided.is_ok());
+                    if let Err(problem) = decided {
+                        assert_eq!(problem.code, ProblemCode::Refused);
+                        assert!(problem.advice.is_some(), "a refusal says what is allowed");
+                    }
+                }
+            }
+        }
+        assert_eq!(accepted, COMMANDS.len() + LATE_RETRIES.len());
+    }
+
+    // SM-14: once committed, no edge leads to Abort, from anywhere that can be reached.
+    #[test]
+    fn no_path_leads_from_commit_to_abort() {
+        let edges: Vec<Edge> = EDGES.iter().chain(LATE_EDGES.iter()).copied().collect();
+        let mut reached = vec![(S::Commit, O::Busy)];
+        let mut next = 0;
+        while next < reached.len() {
+            let here = reached[next];
+            next += 1;
+            for (from, to) in &edges {
+                if *from == here && !reached.contains(to) && to.0 != S::Idle {
+                    reached.push(*to);
+                }
+            }
+        }
+        assert!(reached.iter().all(|(s, _)| *s != S::Abort), "{reached:?}");
+    }
+
+    // SM-13, invariant 13: from every state before commit an abort is accepted, at the latest when it is not Busy.
+    #[test]
+    fn abort_is_open_everywhere_before_commit() {
+        for upgrade in [S::PrepareSplit, S::Split, S::PrepareMerge, S::Merge] {
+            for operational in [O::Busy, O::Broken] {
+                let state = SessionState {
+                    upgrade,
+                    operational,
+                    ..SessionState::default()
+                };
+                assert!(
+                    decide(&state, Command::Abort).is_ok(),
+                    "{upgrade} {operational}"
+                );
+                assert!(is_edge((upgrade, operational), (S::Abort, O::Busy)));
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_abort_is_refused_while_the_first_waits() {
+        let state = SessionState {
+            upgrade: S::Split,
+            operational: O::Busy,
+            abort_requested: true,
+            ..SessionState::default()
+        };
+        assert!(decide(&state, Command::Abort).is_err());
+        assert!(allowed(&state).is_empty());
+    }
+}

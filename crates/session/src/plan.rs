@@ -1,0 +1,163 @@
+//! Which steps a stage takes, known before it starts.
+
+use crate::{Facts, Step};
+use flipside_model::{Side, Timeouts, UpgradeState};
+
+/// What becomes of the finished steps of a stage when a later one fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undo {
+    /// They stay; Retry goes on from there.
+    Keep,
+    /// They are taken back at once, because users wait or because the Upgrade Side must stay held.
+    TakeBack,
+}
+
+/// Returns the steps of a stage in order. Only an abort depends on what has happened so far.
+pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
+    use Step::{
+        AbortAttach, AbortCloseData, AbortHoldDoor, AbortMirrors, AbortMount, AbortOpenDoor,
+        AbortRelease, AbortStartApps, AbortStopApps, CancelFork, EndUpgrade,
+    };
+    if stage != UpgradeState::Abort {
+        return Step::ALL
+            .iter()
+            .copied()
+            .filter(|s| s.stage() == stage)
+            .collect();
+    }
+    let mut steps = vec![CancelFork];
+    if facts.users_moved() {
+        // The paused Production Side continues before anything else is tidied up: seconds count here.
+        steps.extend([AbortHoldDoor, AbortStopApps, AbortCloseData, AbortRelease]);
+        steps.extend([
+            AbortAttach,
+            AbortMount,
+            AbortStartApps,
+            AbortOpenDoor,
+            EndUpgrade,
+        ]);
+    } else {
+        steps.extend([EndUpgrade, AbortAttach]);
+    }
+    steps.push(AbortMirrors);
+    steps
+}
+
+impl Step {
+    /// Says what becomes of this step when a later step of its stage fails.
+    ///
+    /// In Merge everything up to the release of Production is taken back, so that the users are served again
+    /// (faults 42, 43); after it the disks stay where they are, and Retry or Abort decides (fault 45).
+    pub fn undo(self) -> Undo {
+        match self {
+            Step::HoldDoor
+            | Step::StopProductionApps
+            | Step::CloseProductionData
+            | Step::PrepareRelease => Undo::TakeBack,
+            _ => Undo::Keep,
+        }
+    }
+
+    /// Says whether failing here must take back what the stage did before.
+    pub fn fails_back(self) -> bool {
+        matches!(
+            self,
+            Step::HoldDoor
+                | Step::StopProductionApps
+                | Step::CloseProductionData
+                | Step::ReleaseProduction
+                | Step::PrepareRelease
+                | Step::SettleMirrors
+                | Step::PreFlush
+        )
+    }
+}
+
+impl Facts {
+    /// Says whether the users' way to production was touched, so that an abort must lead them back.
+    pub fn users_moved(&self) -> bool {
+        self.outage_open || self.owner == Side::Upgrade || self.stopped_on_production
+    }
+}
+
+/// Returns the deadline of a stage in seconds (SM-20, SP-14, gap G.1.13).
+pub fn deadline_seconds(stage: UpgradeState, timeouts: &Timeouts) -> u32 {
+    match stage {
+        UpgradeState::Idle | UpgradeState::PrepareSplit | UpgradeState::PrepareMerge => {
+            timeouts.prepare
+        }
+        UpgradeState::Split => timeouts.split,
+        UpgradeState::Merge => timeouts.merge,
+        UpgradeState::Commit => timeouts.commit,
+        UpgradeState::Abort => timeouts.abort,
+        UpgradeState::Finish => timeouts.finish,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn position(steps: &[Step], step: Step) -> usize {
+        steps.iter().position(|s| *s == step).expect("in the plan")
+    }
+
+    // MG-04, MG-05, invariant 18: stop < unmount < detach < attach < mount < start; network down before up.
+    #[test]
+    fn merge_takes_its_steps_in_the_order_of_the_guide() {
+        let steps = plan(UpgradeState::Merge, &Facts::default());
+        let order = [
+            Step::HoldDoor,
+            Step::StopProductionApps,
+            Step::CloseProductionData,
+            Step::ReleaseProduction,
+            Step::AttachUpgrade,
+            Step::MountUpgrade,
+            Step::StartUpgradeApps,
+            Step::Health,
+            Step::OpenDoor,
+        ];
+        assert_eq!(steps, order);
+    }
+
+    // SP-04: isolation does not wait for the stop of applications. SV-02: disabled before stopped.
+    #[test]
+    fn split_isolates_before_it_stops_anything() {
+        let steps = plan(UpgradeState::Split, &Facts::default());
+        assert!(position(&steps, Step::Wake) < position(&steps, Step::Hold));
+        assert!(position(&steps, Step::Hold) < position(&steps, Step::StopUpgradeApps));
+        assert!(position(&steps, Step::StopUpgradeApps) < position(&steps, Step::CloseUpgradeData));
+    }
+
+    // SM-14, CM-13: the decision is recorded before production is ended or anything is overwritten.
+    #[test]
+    fn commit_decides_first() {
+        let steps = plan(UpgradeState::Commit, &Facts::default());
+        assert_eq!(
+            steps,
+            [Step::Decide, Step::EndProduction, Step::CommitMirrors]
+        );
+    }
+
+    // AB-04: an abort in Split touches nothing the users need; AB-06: in Merge it does not wait for the mirrors.
+    #[test]
+    fn abort_moves_the_users_back_only_if_they_were_moved() {
+        let split = plan(UpgradeState::Abort, &Facts::default());
+        assert!(!split.contains(&Step::AbortHoldDoor) && !split.contains(&Step::AbortStopApps));
+        let moved = Facts {
+            owner: Side::Upgrade,
+            ..Facts::default()
+        };
+        let merge = plan(UpgradeState::Abort, &moved);
+        assert!(position(&merge, Step::AbortOpenDoor) < position(&merge, Step::EndUpgrade));
+        assert!(position(&merge, Step::AbortOpenDoor) < position(&merge, Step::AbortMirrors));
+    }
+
+    #[test]
+    fn the_split_times_out_after_five_minutes() {
+        assert_eq!(
+            deadline_seconds(UpgradeState::Split, &Timeouts::default()),
+            300
+        );
+    }
+}

@@ -1,0 +1,504 @@
+//! The state of a session: the fold of its records, and nothing else.
+
+use crate::{Step, law};
+use flipside_model::{
+    Carried, DiskName, Entry, Fact, ForkFigures, MachineId, MountPoint, OperationalState, Outage,
+    Problem, Record, ResyncFigures, SavedStartup, SessionId, Severity, Side, StepName, StepResult,
+    UpgradeConfig, UpgradeState,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the steps established so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The machine that is the Production Side (the only machine outside a session).
+    pub production: Option<MachineId>,
+    /// The machine that is the Upgrade Side.
+    pub upgrade: Option<MachineId>,
+    /// Data file systems, deepest last.
+    pub mounts: Vec<MountPoint>,
+    /// Saved startup types of the controlled units.
+    pub startup: Option<Vec<SavedStartup>>,
+    /// Saved startup types of the units that act by themselves.
+    pub quiesced: Option<Vec<SavedStartup>>,
+    /// Figures of the last fork.
+    pub forked: Option<ForkFigures>,
+    /// Whether the system is divided.
+    pub divided: bool,
+    /// Whether applications were told to stop on Production.
+    pub stopped_on_production: bool,
+    /// Whether users wait at this moment.
+    pub outage_open: bool,
+    /// Wall-clock start of the open outage, in milliseconds since 1970.
+    pub outage_since_ms: Option<i64>,
+    /// The last outage.
+    pub outage: Option<Outage>,
+    /// Bitmaps that were carried over, by disk.
+    pub carried: BTreeMap<DiskName, Carried>,
+    /// The last resynchronisation of each disk.
+    pub resynced: BTreeMap<DiskName, ResyncFigures>,
+    /// Whether the commit was decided.
+    pub committed: bool,
+    /// Who has the data disks and the network.
+    pub owner: Side,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Self {
+            production: None,
+            upgrade: None,
+            mounts: Vec::new(),
+            startup: None,
+            quiesced: None,
+            forked: None,
+            divided: false,
+            stopped_on_production: false,
+            outage_open: false,
+            outage_since_ms: None,
+            outage: None,
+            carried: BTreeMap::new(),
+            resynced: BTreeMap::new(),
+            committed: false,
+            owner: Side::Production,
+        }
+    }
+}
+
+impl Facts {
+    /// Returns the machine of a side.
+    pub fn machine(&self, side: Side) -> Option<MachineId> {
+        match side {
+            Side::Production => self.production,
+            Side::Upgrade => self.upgrade,
+        }
+    }
+}
+
+/// A session as its journal tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionState {
+    /// Stage.
+    pub upgrade: UpgradeState,
+    /// Ready, Busy or Broken.
+    pub operational: OperationalState,
+    /// Why it is Broken.
+    pub problem: Option<Problem>,
+    /// The open session.
+    pub session: Option<SessionId>,
+    /// File name of the configuration.
+    pub config_name: Option<String>,
+    /// The frozen settings of the session.
+    pub config: Option<UpgradeConfig>,
+    /// An abort waits for the next safe point.
+    pub abort_requested: bool,
+    /// The step with an intent and no outcome.
+    pub running: Option<StepName>,
+    /// Tries of each step in this session.
+    pub attempts: BTreeMap<StepName, u32>,
+    /// Steps of this session that are done and not taken back.
+    pub done: BTreeSet<StepName>,
+    /// What the steps established.
+    pub facts: Facts,
+    /// Warnings and errors of the last readiness check.
+    pub findings: (u32, u32),
+    /// Sequence number of the last record.
+    pub last_seq: u64,
+}
+
+impl Default for SessionState {
+    fn default() -> Self {
+        Self {
+            upgrade: UpgradeState::Idle,
+            operational: OperationalState::Ready,
+            problem: None,
+            session: None,
+            config_name: None,
+            config: None,
+            abort_requested: false,
+            running: None,
+            attempts: BTreeMap::new(),
+            done: BTreeSet::new(),
+            facts: Facts::default(),
+            findings: (0, 0),
+            last_seq: 0,
+        }
+    }
+}
+
+/// A record that the law does not allow: the journal is not this program's, or the program has a defect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("record {seq} is illegal: {why}")]
+pub struct IllegalRecord {
+    /// Its sequence number.
+    pub seq: u64,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl SessionState {
+    /// Applies one record, or refuses it and leaves the state as it was.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), IllegalRecord> {
+        self.check(entry).map_err(|why| IllegalRecord {
+            seq: entry.seq,
+            why,
+        })?;
+        self.last_seq = entry.seq;
+        match &entry.record {
+            Record::Opened { .. } => {}
+            Record::Session {
+                id,
+                config_name,
+                config,
+            } => {
+                self.session = Some(*id);
+                self.config_name.clone_from(config_name);
+                self.config = Some((**config).clone());
+                self.open_session();
+            }
+            Record::Accepted { command } => {
+                self.abort_requested |= *command == flipside_model::Command::Abort;
+            }
+            Record::Entered {
+                state,
+                operational,
+                problem,
+            } => self.enter(*state, *operational, problem.clone()),
+            Record::Intent { step, attempt, .. } => {
+                self.running = Some(step.clone());
+                self.attempts.insert(step.clone(), *attempt);
+            }
+            Record::Outcome { step, result } => self.outcome(step, result),
+            Record::Fact(fact) => self.facts.learn(fact, entry.at_ms),
+            Record::Log { severity, .. } => self.count(*severity),
+        }
+        Ok(())
+    }
+
+    /// Returns the settings in force: the session's, or none.
+    pub fn settings(&self) -> UpgradeConfig {
+        self.config.clone().unwrap_or_else(UpgradeConfig::none)
+    }
+
+    fn check(&self, entry: &Entry) -> Result<(), String> {
+        if entry.seq <= self.last_seq {
+            return Err(format!("its number does not follow {}", self.last_seq));
+        }
+        match &entry.record {
+            Record::Session { .. } if self.session.is_some() => {
+                Err("a session is open already".to_owned())
+            }
+            Record::Entered {
+                state, operational, ..
+            } => {
+                let (from, to) = ((self.upgrade, self.operational), (*state, *operational));
+                if from == to || law::is_edge(from, to) {
+                    return Ok(());
+                }
+                Err(format!(
+                    "no edge leads from {} {} to {} {}",
+                    from.0, from.1, to.0, to.1
+                ))
+            }
+            Record::Intent { step, .. } => {
+                if self.operational != OperationalState::Busy {
+                    return Err(format!(
+                        "step {step} begins while the session is {}",
+                        self.operational
+                    ));
+                }
+                match Step::find(step) {
+                    Some(known)
+                        if known.stage() == self.upgrade || self.upgrade == UpgradeState::Idle =>
+                    {
+                        Ok(())
+                    }
+                    Some(_) => Err(format!("step {step} does not belong to {}", self.upgrade)),
+                    None => Err(format!("step {step} is unknown")),
+                }
+            }
+            Record::Fact(Fact::Committed) if self.upgrade != UpgradeState::Commit => {
+                Err("the commit is decided outside Commit".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn open_session(&mut self) {
+        self.attempts.clear();
+        self.done.clear();
+        let facts = &mut self.facts;
+        *facts = Facts {
+            production: facts.production,
+            ..Facts::default()
+        };
+    }
+
+    fn enter(
+        &mut self,
+        state: UpgradeState,
+        operational: OperationalState,
+        problem: Option<Problem>,
+    ) {
+        if (state, operational) == (UpgradeState::Idle, OperationalState::Busy) {
+            self.findings = (0, 0);
+        }
+        if state == UpgradeState::Idle && self.upgrade == UpgradeState::Finish {
+            // FN-02, FN-10: the session is over; its configuration stays for the next one (FN-06).
+            self.session = None;
+            self.config = None;
+        }
+        if state == UpgradeState::Abort || operational == OperationalState::Ready {
+            self.abort_requested = false;
+        }
+        self.upgrade = state;
+        self.operational = operational;
+        self.problem = problem;
+        self.running = None;
+    }
+
+    fn outcome(&mut self, step: &StepName, result: &StepResult) {
+        self.running = None;
+        match result {
+            StepResult::Done | StepResult::Already => {
+                self.done.insert(step.clone());
+            }
+            StepResult::Undone => {
+                self.done.remove(step);
+            }
+            StepResult::Failed(_) | StepResult::Cancelled => {}
+        }
+    }
+
+    fn count(&mut self, severity: Severity) {
+        let checking =
+            self.upgrade == UpgradeState::Idle && self.operational == OperationalState::Busy;
+        match severity {
+            Severity::Warning if checking => self.findings.0 += 1,
+            Severity::Error if checking => self.findings.1 += 1,
+            _ => {}
+        }
+    }
+}
+
+impl Facts {
+    fn learn(&mut self, fact: &Fact, at_ms: i64) {
+        match fact {
+            Fact::Machine {
+                side: Side::Production,
+                machine,
+            } => self.production = *machine,
+            Fact::Machine {
+                side: Side::Upgrade,
+                machine,
+            } => self.upgrade = *machine,
+            Fact::Mounts(mounts) => self.mounts.clone_from(mounts),
+            // SV-09: what was saved first is the truth; a retry never overwrites it.
+            Fact::Startup(saved) => {
+                self.startup.get_or_insert_with(|| saved.clone());
+            }
+            Fact::Quiesced(saved) => {
+                self.quiesced.get_or_insert_with(|| saved.clone());
+            }
+            Fact::Forked(figures) => self.forked = Some(*figures),
+            Fact::Divided(divided) => self.divided = *divided,
+            Fact::Stopped {
+                side: Side::Production,
+                stopped,
+            } => self.stopped_on_production = *stopped,
+            Fact::Stopped {
+                side: Side::Upgrade,
+                ..
+            } => {}
+            Fact::OutageBegan => {
+                self.outage_open = true;
+                self.outage_since_ms = Some(at_ms);
+            }
+            Fact::OutageEnded(outage) => {
+                self.outage_open = false;
+                self.outage_since_ms = None;
+                self.outage = Some(*outage);
+            }
+            Fact::Carried(carried) => {
+                self.carried.insert(carried.disk.clone(), carried.clone());
+            }
+            Fact::Resynced(figures) => {
+                self.resynced.insert(figures.disk.clone(), figures.clone());
+            }
+            Fact::Committed => self.committed = true,
+            Fact::Owner(side) => self.owner = *side,
+        }
+    }
+}
+
+/// Replays records from the beginning (invariant 17: every prefix leads to a legal state).
+pub fn replay<'a>(
+    entries: impl IntoIterator<Item = &'a Entry>,
+) -> Result<SessionState, IllegalRecord> {
+    let mut state = SessionState::default();
+    for entry in entries {
+        state.apply(entry)?;
+    }
+    Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flipside_model::{Command, StartupType};
+
+    struct Tape(Vec<Entry>);
+
+    impl Tape {
+        fn push(&mut self, record: Record) {
+            let seq = self.0.len() as u64 + 1;
+            self.0.push(Entry {
+                seq,
+                at_ms: 1_000 * seq as i64,
+                record,
+            });
+        }
+        fn enter(&mut self, state: UpgradeState, operational: OperationalState) {
+            self.push(Record::Entered {
+                state,
+                operational,
+                problem: None,
+            });
+        }
+        fn run(&mut self, stage: UpgradeState, facts: &Facts) {
+            for step in crate::plan(stage, facts) {
+                self.push(Record::Intent {
+                    step: step.name(),
+                    title: step.title().to_owned(),
+                    attempt: 1,
+                });
+                self.push(Record::Outcome {
+                    step: step.name(),
+                    result: StepResult::Done,
+                });
+            }
+        }
+    }
+
+    fn whole_session() -> Tape {
+        use OperationalState::{Busy, Ready};
+        use UpgradeState as S;
+        let facts = Facts::default();
+        let mut tape = Tape(Vec::new());
+        tape.push(Record::Opened {
+            version: "1".to_owned(),
+        });
+        tape.push(Record::Fact(Fact::Machine {
+            side: Side::Production,
+            machine: Some(MachineId(1)),
+        }));
+        tape.enter(S::Idle, Busy);
+        tape.enter(S::Idle, Ready);
+        tape.push(Record::Session {
+            id: SessionId(uuid_nil()),
+            config_name: None,
+            config: Box::new(UpgradeConfig::none()),
+        });
+        tape.push(Record::Accepted {
+            command: Command::Split,
+        });
+        tape.enter(S::PrepareSplit, Busy);
+        tape.run(S::PrepareSplit, &facts);
+        tape.enter(S::Split, Busy);
+        tape.run(S::Split, &facts);
+        tape.enter(S::Split, Ready);
+        tape.enter(S::PrepareMerge, Busy);
+        tape.run(S::PrepareMerge, &facts);
+        tape.enter(S::Merge, Busy);
+        tape.run(S::Merge, &facts);
+        tape.enter(S::Merge, Ready);
+        tape.enter(S::Commit, Busy);
+        tape.push(Record::Fact(Fact::Committed));
+        tape.run(S::Commit, &facts);
+        tape.enter(S::Commit, Ready);
+        tape.enter(S::Finish, Busy);
+        tape.run(S::Finish, &facts);
+        tape.enter(S::Idle, Ready);
+        tape
+    }
+
+    fn uuid_nil() -> uuid::Uuid {
+        uuid::Uuid::nil()
+    }
+
+    // Invariant 17: the journal is prefix-closed; SM-03: only the eight states occur.
+    #[test]
+    fn every_prefix_of_a_session_replays_to_a_legal_state() {
+        let tape = whole_session();
+        for end in 0..=tape.0.len() {
+            let state = replay(&tape.0[..end]).expect("a prefix is legal");
+            assert!(UpgradeState::ALL.contains(&state.upgrade));
+        }
+        let last = replay(&tape.0).expect("legal");
+        assert_eq!(
+            (last.upgrade, last.operational),
+            (UpgradeState::Idle, OperationalState::Ready)
+        );
+        assert_eq!(last.session, None);
+    }
+
+    // SM-08: no stage is skipped, none is gone back to; the state stays as it was.
+    #[test]
+    fn a_skipped_stage_is_refused_and_changes_nothing() {
+        let mut state = SessionState::default();
+        let before = state.clone();
+        let entry = Entry {
+            seq: 1,
+            at_ms: 0,
+            record: Record::Entered {
+                state: UpgradeState::Merge,
+                operational: OperationalState::Busy,
+                problem: None,
+            },
+        };
+        assert!(state.apply(&entry).is_err());
+        assert_eq!(state, before);
+    }
+
+    // SV-09: a retry of split must not overwrite the saved startup type with "disabled".
+    #[test]
+    fn the_startup_type_saved_first_stays() {
+        let saved = |startup: &str| {
+            Fact::Startup(vec![SavedStartup {
+                unit: "nginx.service".to_owned(),
+                startup: StartupType(startup.to_owned()),
+                active: true,
+            }])
+        };
+        let mut facts = Facts::default();
+        facts.learn(&saved("enabled"), 0);
+        facts.learn(&saved("disabled"), 1);
+        assert_eq!(facts.startup.expect("saved")[0].startup.0, "enabled");
+    }
+
+    // Invariant 12: a step of another stage, or while nothing runs, is refused.
+    #[test]
+    fn steps_belong_to_their_stage() {
+        let state = SessionState {
+            upgrade: UpgradeState::Split,
+            operational: OperationalState::Busy,
+            ..SessionState::default()
+        };
+        let intent = |step: Step| Entry {
+            seq: 1,
+            at_ms: 0,
+            record: Record::Intent {
+                step: step.name(),
+                title: String::new(),
+                attempt: 1,
+            },
+        };
+        assert!(state.clone().apply(&intent(Step::Fork)).is_ok());
+        assert!(state.clone().apply(&intent(Step::Decide)).is_err());
+        let ready = SessionState {
+            operational: OperationalState::Ready,
+            ..state
+        };
+        assert!(ready.clone().apply(&intent(Step::Fork)).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! The steps of all stages: stable names (also the names of crash points) and the titles people see.
+
+use flipside_model::{StepName, UpgradeState};
+
+macro_rules! steps {
+    ($($(#[$doc:meta])* $name:ident = $stage:ident, $id:literal, $title:literal;)*) => {
+        /// One step of a stage.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Step { $($(#[$doc])* $name,)* }
+
+        impl Step {
+            /// Every step, in the order of the stages.
+            pub const ALL: &'static [Step] = &[$(Step::$name,)*];
+
+            /// Returns the stable name.
+            pub fn id(self) -> &'static str {
+                match self { $(Step::$name => $id,)* }
+            }
+
+            /// Returns what an administrator calls it.
+            pub fn title(self) -> &'static str {
+                match self { $(Step::$name => $title,)* }
+            }
+
+            /// Returns the stage it belongs to.
+            pub fn stage(self) -> UpgradeState {
+                match self { $(Step::$name => UpgradeState::$stage,)* }
+            }
+        }
+    };
+}
+
+steps! {
+    /// Runs the readiness check once more (RC-07).
+    FinalCheck = PrepareSplit, "prepare_split.check", "Final readiness check";
+    /// Records what belongs where: data mounts, startup types (SV-02, SV-09).
+    TakeStock = PrepareSplit, "prepare_split.take_stock", "Record data mounts and startup types";
+
+    /// Starts the process that will become the Upgrade Side.
+    StartUpgrade = Split, "split.start_upgrade", "Start the Upgrade Side's machine";
+    /// Forks memory and takes all legs apart in one instant (SP-01).
+    Fork = Split, "split.fork", "Fork the running system";
+    /// Proves the isolation, then lets the Upgrade Side run (SP-02, SP-04).
+    Wake = Split, "split.wake", "Isolate and wake the Upgrade Side";
+    /// Disables and gates the applications there (SV-02).
+    Hold = Split, "split.hold", "Disable applications on the Upgrade Side";
+    /// Stops the applications there (SP-03).
+    StopUpgradeApps = Split, "split.stop_apps", "Stop applications on the Upgrade Side";
+    /// Closes and removes the throw-away copies of the data (SP-02).
+    CloseUpgradeData = Split, "split.close_data", "Remove data disks from the Upgrade Side";
+
+    /// Tests that a merge can work (RC-45).
+    MergeCheck = PrepareMerge, "prepare_merge.check", "Check that the Upgrade Side can take over";
+    /// Restores startup types behind the gates, before the outage (MG-15).
+    PrepareRelease = PrepareMerge, "prepare_merge.release", "Restore startup types behind the gates";
+    /// Ends a running resynchronisation of data disks.
+    SettleMirrors = PrepareMerge, "prepare_merge.mirrors", "Settle the data mirrors";
+    /// Writes Production's cached data ahead, so that the outage is short.
+    PreFlush = PrepareMerge, "prepare_merge.flush", "Write cached data on the Production Side";
+
+    /// Holds new connections and waits for requests in flight.
+    HoldDoor = Merge, "merge.hold_door", "Hold new connections";
+    /// Stops the applications on Production (MG-04).
+    StopProductionApps = Merge, "merge.stop_apps", "Stop applications on the Production Side";
+    /// Unmounts the data there (MG-05).
+    CloseProductionData = Merge, "merge.close_data", "Unmount data on the Production Side";
+    /// Takes disks and network from Production and pauses it.
+    ReleaseProduction = Merge, "merge.release", "Take disks and network from the Production Side";
+    /// Gives the disks to the Upgrade Side (MG-18).
+    AttachUpgrade = Merge, "merge.attach", "Give disks and network to the Upgrade Side";
+    /// Lifts the gates and mounts.
+    MountUpgrade = Merge, "merge.mount", "Mount data on the Upgrade Side";
+    /// Starts the applications (MG-04).
+    StartUpgradeApps = Merge, "merge.start_apps", "Start applications on the Upgrade Side";
+    /// Waits for health.
+    Health = Merge, "merge.health", "Check the health of the applications";
+    /// Lets the users in.
+    OpenDoor = Merge, "merge.open_door", "Let the users in";
+
+    /// Checks sources and targets, then decides: from here only forward (CM-13, SM-14).
+    Decide = Commit, "commit.decide", "Make the upgrade permanent";
+    /// Carries Production's change bitmaps over and ends it.
+    EndProduction = Commit, "commit.end_production", "End the old Production Side";
+    /// Starts the resynchronisation of all stale legs (CM-08).
+    CommitMirrors = Commit, "commit.mirrors", "Start the resynchronisation";
+
+    /// Gives up a fork that was not completed.
+    CancelFork = Abort, "abort.cancel_fork", "Give up the fork";
+    /// Holds new connections while the users move back.
+    AbortHoldDoor = Abort, "abort.hold_door", "Hold new connections";
+    /// Stops the applications on the Upgrade Side.
+    AbortStopApps = Abort, "abort.stop_apps", "Stop applications on the Upgrade Side";
+    /// Unmounts the data there.
+    AbortCloseData = Abort, "abort.close_data", "Unmount data on the Upgrade Side";
+    /// Takes disks and network from the Upgrade Side.
+    AbortRelease = Abort, "abort.release", "Take disks and network from the Upgrade Side";
+    /// Carries the Upgrade Side's change bitmaps over and ends it.
+    EndUpgrade = Abort, "abort.end_upgrade", "End the Upgrade Side";
+    /// Continues Production with its disks and network.
+    AbortAttach = Abort, "abort.attach", "Continue the Production Side";
+    /// Mounts the data there.
+    AbortMount = Abort, "abort.mount", "Mount data on the Production Side";
+    /// Starts what the merge stopped (G.49).
+    AbortStartApps = Abort, "abort.start_apps", "Start applications on the Production Side";
+    /// Lets the users in again.
+    AbortOpenDoor = Abort, "abort.open_door", "Let the users in";
+    /// Starts the resynchronisation of all stale legs (AB-14).
+    AbortMirrors = Abort, "abort.mirrors", "Start the resynchronisation";
+
+    /// Removes gates and saved state from the guest (FN-10).
+    CleanGuest = Finish, "finish.guest", "Remove what the session left in the guest";
+    /// Removes processes, sockets and carriers (FN-10).
+    CleanHost = Finish, "finish.host", "Remove what the session left on the host";
+}
+
+impl Step {
+    /// Returns the name as recorded.
+    pub fn name(self) -> StepName {
+        StepName(self.id().to_owned())
+    }
+
+    /// Finds a step by its recorded name.
+    pub fn find(name: &StepName) -> Option<Step> {
+        Step::ALL.iter().copied().find(|s| s.id() == name.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_carry_their_stage() {
+        for (i, step) in Step::ALL.iter().enumerate() {
+            assert!(
+                Step::ALL[..i].iter().all(|s| s.id() != step.id()),
+                "{}",
+                step.id()
+            );
+            assert_eq!(Step::find(&step.name()), Some(*step));
+            let prefix = step
+                .id()
+                .split('.')
+                .next()
+                .expect("a dotted name")
+                .replace('_', "");
+            assert_eq!(prefix, step.stage().name().to_lowercase());
+        }
+    }
+}
