@@ -1,1 +1,3 @@
 //! The ports on real QEMU processes and a real guest.
+
+pub mod door;
