@@ -4,6 +4,7 @@
 //! mirror status) are produced here and nowhere else, exactly as the requirements quote them.
 #![forbid(unsafe_code)]
 
+pub mod api;
 mod command;
 mod config;
 mod disk;

@@ -1,0 +1,176 @@
+//! What travels between a client and the server: JSON over HTTP on the Unix socket, version 1.
+//!
+//! | request | body | answer |
+//! |---|---|---|
+//! | `GET /v1/version` | – | [`Version`] |
+//! | `GET /v1/systems` | – | list of [`crate::Status`] |
+//! | `POST /v1/systems` | [`CreateRequest`] | lines of [`CreateEvent`] |
+//! | `GET /v1/systems/NAME` | – | [`crate::Status`] |
+//! | `GET /v1/systems/NAME/spec` | – | [`crate::SystemSpec`] |
+//! | `DELETE /v1/systems/NAME` | – | 204 |
+//! | `POST /v1/systems/NAME/power` | [`PowerRequest`] | [`crate::Status`] |
+//! | `POST /v1/systems/NAME/session` | [`SessionRequest`] | [`Accepted`] |
+//! | `GET /v1/systems/NAME/status?watch=true` | – | lines of [`crate::Status`], one on every change |
+//! | `GET /v1/systems/NAME/log?after=SEQ&follow=true` | – | lines of [`crate::Entry`] |
+//! | `POST /v1/systems/NAME/run` | [`RunRequest`] | lines of [`RunEvent`] |
+//! | `PUT /v1/systems/NAME/file?side=…&path=…` | the file's bytes | [`Copied`] |
+//! | `POST /v1/systems/NAME/restart` | [`RestartRequest`] | [`crate::Status`] |
+//! | `GET /v1/systems/NAME/shell?side=…` | upgrade to `flipside-shell` | raw bytes both ways |
+//!
+//! Every refusal and failure is a [`crate::Problem`] with status 400 (usage), 404, 409 (refused in this state,
+//! in use), 422 (not ready) or 500.
+
+use crate::{Command, Firmware, Problem, Side, SystemName};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Says which server answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Product version.
+    pub version: String,
+    /// Version of this API.
+    pub api: u32,
+    /// Process id of the server.
+    pub pid: u32,
+}
+
+/// What a disk is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskSourceSpec {
+    /// A raw or qcow2 image, copied.
+    Image(PathBuf),
+    /// An empty disk of this many bytes.
+    Size(u64),
+}
+
+/// Asks for a new system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateRequest {
+    /// Name.
+    pub name: SystemName,
+    /// System disks.
+    pub system_disks: Vec<PathBuf>,
+    /// Data disks.
+    pub data_disks: Vec<DiskSourceSpec>,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Virtual CPUs.
+    pub cpus: u32,
+    /// Two directories, or none for the default ones.
+    pub enclosures: Option<[PathBuf; 2]>,
+    /// `user` or `bridge=BR`.
+    pub network: String,
+    /// MAC address, or a random one.
+    pub mac: Option<String>,
+    /// `[ADDR:]HOSTPORT:GUESTPORT`, checked by the server.
+    pub publish: Vec<String>,
+    /// Firmware.
+    pub firmware: Firmware,
+}
+
+/// Progress of a creation, then its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CreateEvent {
+    /// How far it is.
+    Progress(crate::Progress),
+    /// It is there.
+    Done(Box<crate::Status>),
+    /// It failed, and nothing was left behind.
+    Failed(Problem),
+}
+
+/// What to do with the power of a system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PowerAction {
+    /// Start it.
+    Start,
+    /// Shut the guest down, then end its machine.
+    Stop,
+    /// End its machine at once; what the guest had not written is lost.
+    Kill,
+}
+
+/// Asks to start or stop a system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerRequest {
+    /// What to do.
+    pub action: PowerAction,
+}
+
+/// A configuration file as the client read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigText {
+    /// Where it was read from, for messages.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// Asks for the next step of a session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionRequest {
+    /// The command.
+    pub command: Command,
+    /// The configuration file to use (check and split).
+    #[serde(default)]
+    pub config: Option<ConfigText>,
+    /// Use none, instead of the last checked one (check and split).
+    #[serde(default)]
+    pub no_config: bool,
+}
+
+/// Says that a request was accepted; its progress is in status and log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accepted {
+    /// The last record before it: follow the log after this one.
+    pub after: u64,
+    /// File name of the configuration in force.
+    pub config: Option<String>,
+}
+
+/// Asks to run a program on a side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRequest {
+    /// The side, or none: the Upgrade Side, and only in Split.
+    pub side: Option<Side>,
+    /// Program and arguments.
+    pub argv: Vec<String>,
+}
+
+/// Output of a program, then its end. Bytes travel in base64.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEvent {
+    /// Standard output.
+    Out(String),
+    /// Standard error.
+    Err(String),
+    /// It ended with this status.
+    Exit(i32),
+    /// It could not be run or followed.
+    Failed(Problem),
+}
+
+/// Asks to restart a side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestartRequest {
+    /// The side; Production is refused.
+    pub side: Side,
+}
+
+/// Says how much was copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// Bytes written.
+    pub bytes: u64,
+}
