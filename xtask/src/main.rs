@@ -1,2 +1,50 @@
 //! The developers' chores behind `./dev`.
-fn main() {}
+#![allow(
+    clippy::print_stdout,
+    reason = "the chores talk to a developer's terminal"
+)]
+
+mod files;
+mod hosts;
+mod layers;
+mod repo;
+mod requirements;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+const USAGE: &str = "\
+usage: cargo run -q -p xtask -- CHORE
+
+  layers        the packages depend on each other only along the arrows of the design
+  files         no Rust file is longer than 700 lines; from 600 on it is listed
+  hosts         no committed file names a package registry's host or a path of one machine
+  requirements  how many numbered requirements the code and the tests cite; never fails
+";
+
+fn main() -> Result<ExitCode> {
+    let chore = std::env::args().nth(1).unwrap_or_default();
+    let problems = match chore.as_str() {
+        "layers" => layers::run()?,
+        "files" => files::run()?,
+        "hosts" => hosts::run()?,
+        "requirements" => requirements::run()?,
+        "help" | "-h" | "--help" => {
+            print!("{USAGE}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {
+            eprint!("{USAGE}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    for problem in &problems {
+        eprintln!("{chore}: {problem}");
+    }
+    Ok(if problems.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

@@ -1,6 +1,6 @@
 //! What steps find out and later steps need: facts, recorded in the journal.
 
-use crate::{DiskName, MachineId, Side};
+use crate::{DiskName, Leg, MachineId, Side};
 use serde::{Deserialize, Serialize};
 
 /// Whether a unit starts at boot, as `systemctl is-enabled` says it.
@@ -112,6 +112,17 @@ pub enum Fact {
     OutageEnded(Outage),
     /// A dirty bitmap was carried out of the machine that ends.
     Carried(Carried),
+    /// A resynchronisation begins, always from the authority leg to the stale one (invariant 11).
+    Resyncing {
+        /// The disk.
+        disk: DiskName,
+        /// The authority leg.
+        from: Leg,
+        /// The stale leg.
+        to: Leg,
+        /// The whole disk is compared, because no bitmap can be trusted.
+        compare: bool,
+    },
     /// A resynchronisation was completed.
     Resynced(ResyncFigures),
     /// The commit was decided: from here only forward (SM-14).

@@ -1,7 +1,7 @@
 //! The guest port: what flipside asks of an operating system. Linux with systemd implements it first; nothing in
 //! it assumes that (design section 7, last rows).
 
-use crate::PortResult;
+use crate::{PortError, PortErrorKind, PortResult};
 use async_trait::async_trait;
 use flipside_model::{HealthCheck, MachineId, MountPoint, SavedStartup, StartupType};
 use std::time::Duration;
@@ -157,4 +157,14 @@ pub trait GuestPort: Send + Sync {
         offset: u64,
         bytes: &[u8],
     ) -> PortResult<()>;
+    /// Opens an interactive shell on a terminal of this size (rows, columns).
+    async fn shell(&self, id: MachineId, size: (u16, u16)) -> PortResult<Box<dyn ShellStream>> {
+        let _ = (id, size);
+        Err(PortError::new(PortErrorKind::Unsupported, "this platform has no interactive shell"))
+    }
 }
+
+/// Both directions of an interactive shell.
+pub trait ShellStream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> ShellStream for T {}

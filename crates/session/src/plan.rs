@@ -53,6 +53,7 @@ impl Step {
             Step::HoldDoor
             | Step::StopProductionApps
             | Step::CloseProductionData
+            | Step::ReleaseProduction
             | Step::PrepareRelease => Undo::TakeBack,
             _ => Undo::Keep,
         }

@@ -102,6 +102,8 @@ pub struct SessionState {
     pub facts: Facts,
     /// Warnings and errors of the last readiness check.
     pub findings: (u32, u32),
+    /// How often a server has ended in the middle of the running operation since the last finished step.
+    pub restarts: u32,
     /// Sequence number of the last record.
     pub last_seq: u64,
 }
@@ -121,6 +123,7 @@ impl Default for SessionState {
             done: BTreeSet::new(),
             facts: Facts::default(),
             findings: (0, 0),
+            restarts: 0,
             last_seq: 0,
         }
     }
@@ -145,7 +148,9 @@ impl SessionState {
         })?;
         self.last_seq = entry.seq;
         match &entry.record {
-            Record::Opened { .. } => {}
+            Record::Opened { .. } => {
+                self.restarts += u32::from(self.operational == OperationalState::Busy);
+            }
             Record::Session {
                 id,
                 config_name,
@@ -251,6 +256,9 @@ impl SessionState {
         if state == UpgradeState::Abort || operational == OperationalState::Ready {
             self.abort_requested = false;
         }
+        if operational != OperationalState::Busy {
+            self.restarts = 0;
+        }
         self.upgrade = state;
         self.operational = operational;
         self.problem = problem;
@@ -261,6 +269,7 @@ impl SessionState {
         self.running = None;
         match result {
             StepResult::Done | StepResult::Already => {
+                self.restarts = 0;
                 self.done.insert(step.clone());
             }
             StepResult::Undone => {
@@ -322,6 +331,7 @@ impl Facts {
             Fact::Carried(carried) => {
                 self.carried.insert(carried.disk.clone(), carried.clone());
             }
+            Fact::Resyncing { .. } => {}
             Fact::Resynced(figures) => {
                 self.resynced.insert(figures.disk.clone(), figures.clone());
             }

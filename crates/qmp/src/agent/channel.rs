@@ -94,12 +94,16 @@ impl Channel {
         }
         self.synced = false;
         match timeout_at(deadline.at, self.synchronise()).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(AgentError::NoAnswer {
-                command: command.to_owned(),
-                after: deadline.after,
-            }),
+            Ok(outcome) => outcome?,
+            Err(_) => {
+                return Err(AgentError::NoAnswer {
+                    command: command.to_owned(),
+                    after: deadline.after,
+                });
+            }
         }
+        self.synced = true;
+        Ok(())
     }
 
     /// Tells whether nothing came since the last reply. An honest agent speaks
