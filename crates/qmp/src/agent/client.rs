@@ -16,7 +16,7 @@ use super::types::{AgentInfo, HostName, NetworkInterface, OsInfo, ShutdownMode};
 use crate::deadline::Deadline;
 
 /// How long a call waits unless [`AgentClient::with_call_timeout`] says
-/// otherwise. Agents under TCG on a loaded host were seen to take 2 s; a guest
+/// otherwise. A guest just restored under TCG answers after 1 to 2 s; a guest
 /// that is starting up takes longer, but there the caller asks again anyway.
 pub const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -22,8 +22,8 @@ use crate::deadline::Deadline;
 use crate::wire::Failure;
 
 /// How long the helpers here wait for a plain query. QEMU answers within
-/// milliseconds; under TCG on a loaded host, or while its main loop is held up
-/// by slow storage, it was seen to take one or two seconds.
+/// milliseconds; the rest is room for a loaded host under TCG and for a main
+/// loop held up by slow storage.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Executes commands on one QMP connection.

@@ -21,8 +21,8 @@ use crate::deadline::Deadline;
 use crate::wire::{Framer, Limits, QmpMessage};
 
 /// Bytes a line from QEMU may have. The longest known, the reply to
-/// `query-qmp-schema`, has some 200 KiB; a machine with hundreds of disks
-/// stays below 2 MiB.
+/// `query-qmp-schema`, has 207 thousand in QEMU 7.2; the rest is room for
+/// machines with many disks.
 pub const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Commands that may wait for the socket to take them; a client that finds it
