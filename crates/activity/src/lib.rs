@@ -1,1 +1,22 @@
-//! Folds journal events into the activity log tree and renders it.
+//! Folds journal records into the activity log, a tree of entries with severities, and renders it.
+//!
+//! ```text
+//! records ──▶ Tree::push ──▶ nodes ──▶ Line ──▶ text, colour, JSON
+//!                 └── what this record changed ──▶ Line (`log --follow`)
+//! ```
+//!
+//! Text in records may come from a guest and is not trusted: everything that leaves this crate went through
+//! [`clean`] or, for JSON, through an escape that keeps the text and defuses the terminal.
+#![forbid(unsafe_code)]
+
+mod clean;
+mod fact;
+mod render;
+mod tree;
+mod units;
+
+pub use clean::{clean, clean_lines};
+pub use fact::fact_text;
+pub use render::{Line, Style, icon, render};
+pub use tree::{Node, Tree};
+pub use units::{duration_ms, duration_us, rate, size};

@@ -1,0 +1,135 @@
+//! What a fact says to an administrator, with its figures.
+
+use crate::units::{duration_ms, duration_us, size};
+use flipside_model::{Carried, Fact, ForkFigures, MountPoint, Outage, ResyncFigures, SavedStartup};
+
+/// Returns the sentence of a fact and, for lists, the detail.
+pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
+    match fact {
+        Fact::Machine {
+            side,
+            machine: Some(machine),
+        } => (format!("Machine {machine} is the {side}"), None),
+        Fact::Machine {
+            side,
+            machine: None,
+        } => (format!("The machine of the {side} was ended"), None),
+        Fact::Mounts(mounts) => mounts_text(mounts),
+        Fact::Startup(saved) => (
+            format!("Startup types saved for {}", count(saved.len(), "service")),
+            startup_list(saved),
+        ),
+        Fact::Quiesced(saved) => (
+            format!(
+                "{} acting by themselves held on the Upgrade Side",
+                count(saved.len(), "unit")
+            ),
+            startup_list(saved),
+        ),
+        Fact::Forked(figures) => (fork_text(figures), None),
+        Fact::Divided(true) => (
+            "The system is divided into Production Side and Upgrade Side".to_owned(),
+            None,
+        ),
+        Fact::Divided(false) => ("The system is one again".to_owned(), None),
+        Fact::Stopped {
+            side,
+            stopped: true,
+        } => (format!("Applications stopped on the {side}"), None),
+        Fact::Stopped {
+            side,
+            stopped: false,
+        } => (format!("Applications run again on the {side}"), None),
+        Fact::OutageBegan => ("The outage begins: users wait".to_owned(), None),
+        Fact::OutageEnded(outage) => (outage_text(*outage), None),
+        Fact::Carried(carried) => (carried_text(carried), None),
+        Fact::Resyncing {
+            disk,
+            from,
+            to,
+            compare,
+        } => {
+            let how = if *compare {
+                "the whole disk is compared"
+            } else {
+                "only what changed is copied"
+            };
+            let text = format!("{disk}: resynchronisation from leg {from} to leg {to}; {how}");
+            (text, None)
+        }
+        Fact::Resynced(figures) => (resync_text(figures), None),
+        Fact::Committed => (
+            "From here only forward: the upgrade can no longer be aborted".to_owned(),
+            None,
+        ),
+        Fact::Owner(side) => (format!("Data disks and network belong to the {side}"), None),
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+fn mounts_text(mounts: &[MountPoint]) -> (String, Option<String>) {
+    let list: Vec<String> = mounts
+        .iter()
+        .map(|m| format!("{} on {} ({})", m.target, m.disk, m.source))
+        .collect();
+    (
+        format!("{} on data disks", count(mounts.len(), "file system")),
+        (!list.is_empty()).then(|| list.join("\n")),
+    )
+}
+
+fn startup_list(saved: &[SavedStartup]) -> Option<String> {
+    let list: Vec<String> = saved
+        .iter()
+        .map(|s| {
+            let active = if s.active { "running" } else { "not running" };
+            format!("{}: {}, {active}", s.unit, s.startup.0)
+        })
+        .collect();
+    (!list.is_empty()).then(|| list.join("\n"))
+}
+
+fn fork_text(figures: &ForkFigures) -> String {
+    format!(
+        "Production paused for {}; {} of memory copied in {}",
+        duration_us(figures.pause_us),
+        size(figures.memory_bytes),
+        duration_ms(figures.precopy_ms)
+    )
+}
+
+fn outage_text(outage: Outage) -> String {
+    format!(
+        "Outage {} at the front door ({} inside)",
+        duration_ms(outage.door_ms),
+        duration_ms(outage.inside_ms)
+    )
+}
+
+fn carried_text(carried: &Carried) -> String {
+    format!(
+        "{}: bitmap carried over, {} marked as changed",
+        carried.disk,
+        size(carried.dirty_bytes)
+    )
+}
+
+fn resync_text(figures: &ResyncFigures) -> String {
+    let why = if figures.compared {
+        "whole disk compared".to_owned()
+    } else {
+        format!("union of changes {}", size(figures.union_bytes))
+    };
+    format!(
+        "{}: {} copied of {} ({why}) in {}, last pause {}",
+        figures.disk,
+        size(figures.copied_bytes),
+        size(figures.disk_bytes),
+        duration_ms(figures.took_ms),
+        duration_us(figures.pause_us)
+    )
+}
