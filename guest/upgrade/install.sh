@@ -1,0 +1,30 @@
+#!/bin/sh
+# Installs the upgrade from this folder's package repository: run it as root in
+# the guest (on the Upgrade Side), then restart into the new kernel.
+#   install.sh [FOLDER]      the folder is its own by default, usually /opt/upgrade
+set -eu
+here=$(cd "${1:-$(dirname "$0")}" && pwd)
+[ -e "$here/Packages" ] || { echo "no package repository in $here" >&2; exit 1; }
+[ "$(id -u)" = 0 ] || { echo "run as root" >&2; exit 1; }
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+
+# Packages must not start or restart services meanwhile: what is held stays held,
+# and the restart into the new kernel starts everything anew.
+policy=/usr/sbin/policy-rc.d
+sources=/etc/apt/sources.list.d/flipside-upgrade.list
+ours=no
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+    ours=yes
+fi
+finish() { [ $ours = no ] || rm -f $policy; }
+trap finish EXIT
+trap 'exit 1' INT TERM HUP
+
+echo "deb [trusted=yes] file:$here ./" >$sources
+apt-get -q update
+apt-get -q -y -o Dpkg::Options::=--force-confold -o Dpkg::Options::=--force-confdef dist-upgrade
+rm -f $sources
+echo "upgraded: $(dpkg-query -W -f '${Package} ${Version}, ' linux-image-cloud-amd64 postgresql-15 nginx flipside-demo-page | sed 's/, $//')"
+echo "restart to run the new kernel"
