@@ -1,0 +1,38 @@
+//! Turns a place in a file into a problem that names it.
+
+use flipside_model::{Problem, ProblemCode};
+use std::ops::Range;
+use std::path::Path;
+
+/// A file being checked.
+#[derive(Clone, Copy)]
+pub(crate) struct Source<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) text: &'a str,
+}
+
+impl Source<'_> {
+    /// Makes the refusal of what stands at a place: `FILE:LINE:COLUMN: message`.
+    pub(crate) fn refuse(&self, span: Range<usize>, message: impl AsRef<str>) -> Problem {
+        let (line, column) = self.line_and_column(span.start);
+        let path = self.path.display();
+        let message = format!("{path}:{line}:{column}: {}", message.as_ref());
+        Problem::new(ProblemCode::Usage, message).about(path.to_string())
+    }
+
+    /// Counts from 1, columns in characters.
+    fn line_and_column(&self, at: usize) -> (usize, usize) {
+        let mut at = at.min(self.text.len());
+        while !self.text.is_char_boundary(at) {
+            at -= 1;
+        }
+        let before = &self.text[..at];
+        let line = before.matches('\n').count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .map_or(0, |last| last.chars().count())
+            + 1;
+        (line, column)
+    }
+}
