@@ -1,0 +1,114 @@
+//! The leg book, the lease, the host and the clock.
+
+use crate::call::{Class, SimPorts};
+use crate::world::SimWorld;
+use async_trait::async_trait;
+use flipside_model::LegBook;
+use flipside_platform::{
+    Clock, HostFacts, HostPort, Lease, LegPort, PortError, PortErrorKind, PortResult,
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Gives the lease back when dropped.
+struct Held {
+    world: SimWorld,
+    token: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.world.with(|s| {
+            if s.lease == Some(self.token) {
+                s.lease = None;
+            }
+        });
+    }
+}
+
+#[async_trait]
+impl LegPort for SimPorts {
+    async fn lease(&self) -> PortResult<Lease> {
+        let began = Instant::now();
+        let mut name = Some("legs.lease".to_owned());
+        loop {
+            let token = match name.take() {
+                Some(name) => {
+                    self.call(Class::Act, None, name, |s, _| Ok(take(s)))
+                        .await?
+                }
+                None => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                    if self.world.with(|s| s.crashed || s.epoch != self.epoch) {
+                        std::future::pending::<()>().await;
+                    }
+                    self.world.with(take)
+                }
+            };
+            if let Some(token) = token {
+                let world = self.world.clone();
+                return Ok(Lease::new(Held { world, token }));
+            }
+            if began.elapsed() >= self.world.with(|s| s.options.lease_wait) {
+                let text = "Somebody else holds the lease of the machine.";
+                return Err(PortError::new(PortErrorKind::InUse, text));
+            }
+        }
+    }
+
+    async fn load(&self) -> PortResult<LegBook> {
+        let name = "legs.load".to_owned();
+        self.call(Class::Look, None, name, |s, _| Ok(s.book.clone()))
+            .await
+    }
+
+    async fn store(&self, book: &LegBook) -> PortResult<LegBook> {
+        let name = "legs.store".to_owned();
+        self.call(Class::Leased, None, name, |s, p| {
+            if book.generation != s.book.generation {
+                let text = "The leg book was changed by somebody else.";
+                return Err(PortError::new(PortErrorKind::Mismatch, text));
+            }
+            p.step()?;
+            s.book = book.clone();
+            s.book.generation += 1;
+            Ok(s.book.clone())
+        })
+        .await
+    }
+}
+
+fn take(s: &mut crate::state::State) -> Option<u64> {
+    if s.lease.is_some() {
+        return None;
+    }
+    s.tokens += 1;
+    s.lease = Some(s.tokens);
+    s.lease
+}
+
+#[async_trait]
+impl HostPort for SimPorts {
+    async fn facts(&self) -> PortResult<HostFacts> {
+        let name = "host.facts".to_owned();
+        self.call(Class::Look, None, name, |s, _| Ok(s.options.facts.clone()))
+            .await
+    }
+
+    async fn check_legs(&self) -> PortResult<Vec<(String, String)>> {
+        let name = "host.check_legs".to_owned();
+        self.call(Class::Look, None, name, |s, _| {
+            let notes = s.leg_notes.iter();
+            Ok(notes
+                .map(|((disk, leg), text)| (format!("{disk} leg {leg}"), text.clone()))
+                .collect())
+        })
+        .await
+    }
+}
+
+impl Clock for SimPorts {
+    fn now_ms(&self) -> i64 {
+        self.world.with(crate::state::State::now_ms)
+    }
+}

@@ -1,0 +1,288 @@
+//! The guest port.
+
+use crate::call::{Class, SimPorts};
+use crate::state::State;
+use async_trait::async_trait;
+use flipside_model::{HealthCheck, MachineId, MountPoint};
+use flipside_platform::{
+    ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, PortError, PortResult,
+    ServiceView, UnitStart,
+};
+use std::time::Duration;
+
+impl State {
+    fn write_file(
+        &mut self,
+        id: MachineId,
+        path: &str,
+        offset: u64,
+        bytes: &[u8],
+    ) -> PortResult<()> {
+        self.change_config(id, |c| {
+            let file = c.files.entry(path.to_owned()).or_default();
+            if offset == 0 {
+                file.clear();
+            }
+            file.extend(bytes);
+        })
+    }
+}
+
+#[async_trait]
+impl GuestPort for SimPorts {
+    async fn ping(&self, id: MachineId) -> PortResult<GuestInfo> {
+        let name = format!("guest.ping.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            let boot_id = s.guest(id, p)?.boot_id.clone();
+            let agent = "sim".to_owned();
+            Ok(GuestInfo { boot_id, agent })
+        })
+        .await
+    }
+
+    async fn set_clock(&self, id: MachineId) -> PortResult<()> {
+        let name = format!("guest.set_clock.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?.clock_late = false;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn services(&self, id: MachineId, units: &[String]) -> PortResult<Vec<ServiceView>> {
+        let name = format!("guest.services.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            let config = s.guest_config(id)?;
+            let view = |unit: &String| s.service_view(id, unit, &config);
+            Ok(units.iter().map(view).collect())
+        })
+        .await
+    }
+
+    async fn mounts(&self, id: MachineId) -> PortResult<Vec<MountPoint>> {
+        let name = format!("guest.mounts.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            let mounted = s.guest(id, p)?.mounts.clone();
+            let mounts = s.options.mounts.iter();
+            Ok(mounts
+                .filter(|m| mounted.contains_key(&m.target))
+                .cloned()
+                .collect())
+        })
+        .await
+    }
+
+    async fn open_files(&self, id: MachineId, units: &[String]) -> PortResult<Vec<OpenFile>> {
+        let name = format!("guest.open_files.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            let active = s.guest(id, p)?.active.clone();
+            let disk = s.root_disk().map(String::from).unwrap_or_default();
+            let mut files = Vec::new();
+            for service in &s.options.services {
+                if units.contains(&service.unit) && active.contains(&service.unit) {
+                    files.extend(service.writes.iter().map(|path| OpenFile {
+                        unit: service.unit.clone(),
+                        path: path.clone(),
+                        disk: disk.clone(),
+                    }));
+                }
+            }
+            Ok(files)
+        })
+        .await
+    }
+
+    async fn startup(&self, id: MachineId, set: &HoldSet) -> PortResult<Held> {
+        let name = format!("guest.startup.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.held(id, set)
+        })
+        .await
+    }
+
+    async fn hold(&self, id: MachineId, set: &HoldSet, held: &Held) -> PortResult<()> {
+        let name = format!("guest.hold.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.hold(id, set, held, p)
+        })
+        .await
+    }
+
+    async fn prepare_release(&self, id: MachineId, _set: &HoldSet, held: &Held) -> PortResult<()> {
+        let name = format!("guest.prepare_release.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.prepare_release(id, held, p)
+        })
+        .await
+    }
+
+    async fn lift(&self, id: MachineId) -> PortResult<()> {
+        let name = format!("guest.lift.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.change_config(id, |c| c.lifted = true)
+        })
+        .await
+    }
+
+    async fn lower(&self, id: MachineId) -> PortResult<()> {
+        let name = format!("guest.lower.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.change_config(id, |c| c.lifted = false)
+        })
+        .await
+    }
+
+    async fn lifted(&self, id: MachineId) -> PortResult<bool> {
+        let name = format!("guest.lifted.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            Ok(s.guest_config(id)?.lifted)
+        })
+        .await
+    }
+
+    async fn cleanup(&self, id: MachineId) -> PortResult<()> {
+        let name = format!("guest.cleanup.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.change_config(id, |c| {
+                c.hold = None;
+                c.lifted = false;
+            })
+        })
+        .await
+    }
+
+    async fn stop(&self, id: MachineId, units: &[String], deadline: Duration) -> PortResult<()> {
+        let name = format!("guest.stop.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.stop(id, units, deadline, p)
+        })
+        .await
+    }
+
+    async fn start(
+        &self,
+        id: MachineId,
+        units: &[UnitStart],
+        _deadline: Duration,
+    ) -> PortResult<()> {
+        let name = format!("guest.start.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.start_units(id, units, p)
+        })
+        .await
+    }
+
+    async fn close_data(&self, id: MachineId, disks: &[String]) -> PortResult<()> {
+        let name = format!("guest.close_data.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.close_data(id, disks, p)
+        })
+        .await
+    }
+
+    async fn open_data(&self, id: MachineId, mounts: &[MountPoint]) -> PortResult<()> {
+        let name = format!("guest.open_data.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.open_data(id, mounts, p)
+        })
+        .await
+    }
+
+    async fn has_disk(&self, id: MachineId, disk: &str) -> PortResult<bool> {
+        let name = format!("guest.has_disk.{id}.{disk}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            Ok(s.machine(id)?.disks.keys().any(|d| d.as_str() == disk))
+        })
+        .await
+    }
+
+    async fn sync(&self, id: MachineId) -> PortResult<()> {
+        let name = format!("guest.sync.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p).map(|_| ())
+        })
+        .await
+    }
+
+    async fn healthy(&self, id: MachineId, checks: &[HealthCheck]) -> PortResult<()> {
+        let name = format!("guest.healthy.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| s.healthy(id, checks, p))
+            .await
+    }
+
+    async fn restart(&self, id: MachineId) -> PortResult<()> {
+        let name = format!("guest.restart.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.boot(id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn shut_down(&self, id: MachineId) -> PortResult<()> {
+        let name = format!("guest.shut_down.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.shut_down(id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn exec_start(&self, id: MachineId, request: &ExecRequest) -> PortResult<u64> {
+        let name = format!("guest.exec_start.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| s.exec(id, request, p))
+            .await
+    }
+
+    async fn exec_poll(&self, id: MachineId, handle: u64) -> PortResult<ExecOutput> {
+        let name = format!("guest.exec_poll.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.exec_poll(id, handle, p)
+        })
+        .await
+    }
+
+    async fn exec_kill(&self, id: MachineId, handle: u64) -> PortResult<()> {
+        let name = format!("guest.exec_kill.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            let guest = s.guest(id, p)?;
+            let Some(exec) = guest.execs.get_mut(&handle) else {
+                return Err(PortError::absent(format!("There is no program {handle}.")));
+            };
+            if exec.until.take().is_some() {
+                exec.exit = 128 + 9;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn write_file(
+        &self,
+        id: MachineId,
+        path: &str,
+        offset: u64,
+        bytes: &[u8],
+    ) -> PortResult<()> {
+        let name = format!("guest.write_file.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.write_file(id, path, offset, bytes)
+        })
+        .await
+    }
+}

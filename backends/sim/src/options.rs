@@ -1,0 +1,191 @@
+//! What a simulated system is made of.
+
+use flipside_model::{
+    DiskName, DiskRole, DiskSpec, Firmware, LegPaths, MountPoint, NetworkSpec, Publish, SystemName,
+    SystemSpec,
+};
+use flipside_platform::{ExecOutput, HostFacts};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+/// The bytes that one simulated block stands for.
+pub const BLOCK_BYTES: u64 = 64 * 1024;
+
+/// A service of the simulated guest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SimService {
+    /// Unit name.
+    pub unit: String,
+    /// Startup type, `enabled` or `disabled`.
+    pub startup: String,
+    /// Mount points without which it does not start, and which it keeps busy while it runs.
+    pub needs: Vec<String>,
+    /// Whether clients need it: [`crate::SimWorld::client_write`] asks for it.
+    pub controlled: bool,
+    /// Files on the system disk that it has open for writing.
+    pub writes: Vec<String>,
+}
+
+impl SimService {
+    /// Makes a service that clients need and that keeps its data on these mount points.
+    pub fn controlled(unit: &str, needs: &[&str]) -> Self {
+        Self {
+            unit: unit.to_owned(),
+            startup: "enabled".to_owned(),
+            needs: needs.iter().map(|n| (*n).to_owned()).collect(),
+            controlled: true,
+            writes: Vec::new(),
+        }
+    }
+
+    /// Makes a service that acts by itself, such as `cron.service`.
+    pub fn by_itself(unit: &str) -> Self {
+        Self {
+            controlled: false,
+            ..Self::controlled(unit, &[])
+        }
+    }
+}
+
+/// Sizes, timings and contents of a simulated system.
+#[derive(Debug, Clone)]
+pub struct SimOptions {
+    /// Blocks of every disk, whatever size its definition says.
+    pub blocks: usize,
+    /// Services of the guest. Empty means: `db.service` and `web.service` on all data mounts, both controlled,
+    /// and `cron.service` and `apt-daily.timer`, which act by themselves.
+    pub services: Vec<SimService>,
+    /// File systems on data disks. Empty means: `dataN` at `/srv/dataN`.
+    pub mounts: Vec<MountPoint>,
+    /// How long a guest needs until its agent answers.
+    pub boot: Duration,
+    /// Whether the guest boots when a data disk in its mount table is missing; else it falls into emergency mode
+    /// and its agent is silent.
+    pub nofail: bool,
+    /// Calls of `fork_poll` until the source is paused.
+    pub precopy_polls: u32,
+    /// Blocks copied or compared by each call of `resync_poll`.
+    pub resync_blocks_per_poll: usize,
+    /// With at most this many dirty blocks left a resynchronisation is `Nearly`.
+    pub nearly_blocks: usize,
+    /// Simulated duration of every port call.
+    pub latency: Duration,
+    /// After how long a call that hangs answers `TimedOut`.
+    pub deadline: Duration,
+    /// How long `lease` waits for another holder.
+    pub lease_wait: Duration,
+    /// Whether a killed machine leaves one write on one leg only.
+    pub torn_writes_on_kill: bool,
+    /// Whether a leg can be opened for writing only once, as QEMU's image locks have it. Off only to plant bugs.
+    pub image_locks: bool,
+    /// Whether the guard finishes an interrupted swap before it looks whether it may continue a machine.
+    pub guard_repairs: bool,
+    /// Wall-clock time at the start, in milliseconds since 1970.
+    pub epoch_ms: i64,
+    /// Connections that are still busy when a drain's bound has passed.
+    pub busy_connections: u64,
+    /// Software versions whose health checks fail.
+    pub unhealthy_versions: BTreeSet<String>,
+    /// Programs of the guest beyond `true`, `false`, `echo`, `cat`, `env` and `sleep`, by `argv[0]`.
+    pub programs: BTreeMap<String, ExecOutput>,
+    /// What the host says of itself.
+    pub facts: HostFacts,
+}
+
+impl Default for SimOptions {
+    fn default() -> Self {
+        Self {
+            blocks: 64,
+            services: Vec::new(),
+            mounts: Vec::new(),
+            boot: Duration::from_secs(3),
+            nofail: false,
+            precopy_polls: 2,
+            resync_blocks_per_poll: 16,
+            nearly_blocks: 4,
+            latency: Duration::ZERO,
+            deadline: Duration::from_secs(30),
+            lease_wait: Duration::from_secs(5),
+            torn_writes_on_kill: true,
+            image_locks: true,
+            guard_repairs: true,
+            epoch_ms: 1_800_000_000_000,
+            busy_connections: 0,
+            unhealthy_versions: BTreeSet::new(),
+            programs: BTreeMap::new(),
+            facts: HostFacts {
+                memory_available_mib: 65_536,
+                state_free_bytes: 1 << 40,
+                hypervisor: "sim 1".to_owned(),
+                hypervisor_bad: None,
+                one_device: false,
+                cpu_model: "sim".to_owned(),
+                not_forkable: None,
+            },
+        }
+    }
+}
+
+impl SimOptions {
+    /// Fills what was left empty from the definition of the system.
+    pub(crate) fn complete(mut self, spec: &SystemSpec) -> Self {
+        if self.mounts.is_empty() {
+            self.mounts = spec
+                .disks_of(DiskRole::Data)
+                .map(|d| MountPoint {
+                    disk: d.name.clone(),
+                    target: format!("/srv/{}", d.name),
+                    source: format!("LABEL={}", d.name),
+                })
+                .collect();
+        }
+        if self.services.is_empty() {
+            let targets: Vec<&str> = self.mounts.iter().map(|m| m.target.as_str()).collect();
+            self.services = vec![
+                SimService::controlled("db.service", &targets),
+                SimService::controlled("web.service", &targets),
+                SimService::by_itself("cron.service"),
+                SimService::by_itself("apt-daily.timer"),
+            ];
+        }
+        self
+    }
+}
+
+/// Makes the definition of a system with so many disks, for tests.
+pub fn example_spec(system_disks: usize, data_disks: usize) -> SystemSpec {
+    let disk = |role, index| {
+        let name = DiskName::numbered(role, index);
+        DiskSpec {
+            legs: LegPaths {
+                a: format!("/sim/a/{name}.raw").into(),
+                b: format!("/sim/b/{name}.raw").into(),
+            },
+            name,
+            role,
+            size: 64 * BLOCK_BYTES,
+        }
+    };
+    SystemSpec {
+        version: SystemSpec::VERSION,
+        layout: SystemSpec::LAYOUT,
+        name: SystemName::new("demo").expect("a valid name"),
+        uuid: uuid::Uuid::from_u128(0x0f11_b51d_e000_4000_8000_0000_0000_0001),
+        memory_mib: 512,
+        cpus: 1,
+        firmware: Firmware::Bios,
+        network: NetworkSpec::User,
+        mac: "52:54:00:f1:1b:01".to_owned(),
+        publish: vec![Publish {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            host_port: 8080,
+            guest_port: 80,
+        }],
+        enclosures: ["/sim/a".into(), "/sim/b".into()],
+        disks: (0..system_disks)
+            .map(|i| disk(DiskRole::System, i))
+            .chain((0..data_disks).map(|i| disk(DiskRole::Data, i)))
+            .collect(),
+    }
+}
