@@ -1,1 +1,21 @@
-//! One driver task per system; one file per step; recovery.
+//! The engine: one driver per system, one file per step, and recovery.
+//!
+//! A step has `observe` (read-only), `act` (safe to repeat) and, where it makes sense, `undo`. The driver writes an
+//! intent, syncs it, observes, acts only if needed, observes again as proof, writes the outcome, syncs it
+//! ([`operate`]). After a crash a step with an intent and no outcome is observed, never blindly repeated.
+#![forbid(unsafe_code)]
+
+mod context;
+mod driver;
+mod ledger;
+mod legs;
+mod mirrors;
+mod monitor;
+mod observe;
+mod operate;
+mod power;
+mod status;
+mod steps;
+
+pub use driver::{Request, System, SystemOptions};
+pub use ledger::{Ledger, Stamped};

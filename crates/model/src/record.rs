@@ -42,6 +42,13 @@ pub enum Record {
         /// Product version of the server.
         version: String,
     },
+    /// A configuration was chosen for the next session (the last checked one).
+    Config {
+        /// File name, none without one.
+        name: Option<String>,
+        /// The settings.
+        config: Box<UpgradeConfig>,
+    },
     /// A session began; its configuration is frozen here (CF-05).
     Session {
         /// Id of the session.

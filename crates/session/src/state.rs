@@ -151,6 +151,10 @@ impl SessionState {
             Record::Opened { .. } => {
                 self.restarts += u32::from(self.operational == OperationalState::Busy);
             }
+            Record::Config { name, config } => {
+                self.config_name.clone_from(name);
+                self.config = Some((**config).clone());
+            }
             Record::Session {
                 id,
                 config_name,
@@ -190,7 +194,7 @@ impl SessionState {
             return Err(format!("its number does not follow {}", self.last_seq));
         }
         match &entry.record {
-            Record::Session { .. } if self.session.is_some() => {
+            Record::Session { .. } | Record::Config { .. } if self.session.is_some() => {
                 Err("a session is open already".to_owned())
             }
             Record::Entered {
@@ -251,7 +255,6 @@ impl SessionState {
         if state == UpgradeState::Idle && self.upgrade == UpgradeState::Finish {
             // FN-02, FN-10: the session is over; its configuration stays for the next one (FN-06).
             self.session = None;
-            self.config = None;
         }
         if state == UpgradeState::Abort || operational == OperationalState::Ready {
             self.abort_requested = false;

@@ -1,0 +1,276 @@
+//! What every step works with.
+
+use crate::ledger::Ledger;
+use crate::mirrors::Mirrors;
+use flipside_model::{
+    DiskName, DiskRole, LegBook, MachineId, Problem, ProblemCode, Progress, Side, SystemSpec,
+    UpgradeConfig,
+};
+use flipside_platform::{HoldSet, Lease, MachineView, PortError, Ports};
+use flipside_session::{Facts, SessionState};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncGuard, watch};
+use tokio::time::Instant;
+
+/// Why a step ended before its time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Halt {
+    /// It failed.
+    Failed(Problem),
+    /// An abort was requested, and this was a safe point.
+    Cancelled,
+}
+
+impl From<Problem> for Halt {
+    fn from(problem: Problem) -> Self {
+        Halt::Failed(problem)
+    }
+}
+
+impl From<PortError> for Halt {
+    fn from(error: PortError) -> Self {
+        Halt::Failed(error.into())
+    }
+}
+
+pub(crate) type Step<T = ()> = Result<T, Halt>;
+
+/// The right to change machines and the leg book: against our own tasks, and against the guard.
+pub(crate) struct Exclusive<'a> {
+    _ours: AsyncGuard<'a, ()>,
+    _lease: Lease,
+}
+
+/// The deadline of the running stage and the clocks of an outage; new for every operation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timing {
+    /// When the stage must be over.
+    pub deadline: Instant,
+}
+
+/// Everything a step may use. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Cx {
+    pub spec: Arc<SystemSpec>,
+    pub ports: Ports,
+    pub ledger: Ledger,
+    pub mirrors: Mirrors,
+    graph: Arc<AsyncMutex<()>>,
+    timing: Arc<Mutex<Timing>>,
+    inside: Arc<Mutex<Option<Instant>>>,
+    progress: Arc<Mutex<Option<Progress>>>,
+    abort: watch::Sender<bool>,
+}
+
+/// How long to wait between two looks at something that takes a while: short against every figure we report, long
+/// against the cost of asking.
+pub(crate) const POLL: Duration = Duration::from_millis(20);
+
+/// The shortest deadline a late step still gets, so that a stage that is nearly out of time can end cleanly.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
+
+/// The operation deadline before any operation has begun.
+const NO_OPERATION: Duration = Duration::from_secs(300);
+
+impl Cx {
+    pub(crate) fn new(spec: Arc<SystemSpec>, ports: Ports, ledger: Ledger) -> Self {
+        Self {
+            spec,
+            ports,
+            ledger,
+            mirrors: Mirrors::default(),
+            graph: Arc::new(AsyncMutex::new(())),
+            timing: Arc::new(Mutex::new(Timing {
+                deadline: Instant::now() + NO_OPERATION,
+            })),
+            inside: Arc::new(Mutex::new(None)),
+            progress: Arc::new(Mutex::new(None)),
+            abort: watch::channel(false).0,
+        }
+    }
+
+    pub(crate) fn state(&self) -> SessionState {
+        self.ledger.state()
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        self.ledger.state().facts
+    }
+
+    pub(crate) fn settings(&self) -> UpgradeConfig {
+        self.ledger.state().settings()
+    }
+
+    /// Returns the machine of a side, or says that there is none.
+    pub(crate) fn machine(&self, side: Side) -> Result<MachineId, Problem> {
+        self.facts().machine(side).ok_or_else(|| {
+            Problem::new(ProblemCode::NotFound, format!("the {side} has no machine"))
+                .about(side.to_string())
+        })
+    }
+
+    pub(crate) async fn view(&self, machine: MachineId) -> Result<MachineView, Problem> {
+        Ok(self.ports.machine.observe(machine).await?)
+    }
+
+    /// Returns the view of a side's machine; an absent one when the side has none.
+    pub(crate) async fn view_of(&self, side: Side) -> Result<MachineView, Problem> {
+        match self.facts().machine(side) {
+            Some(machine) => self.view(machine).await,
+            None => Ok(MachineView::absent()),
+        }
+    }
+
+    /// Takes the right to change machines and the book.
+    pub(crate) async fn exclusive(&self) -> Result<Exclusive<'_>, Problem> {
+        let ours = self.graph.lock().await;
+        let lease = self.ports.legs.lease().await?;
+        Ok(Exclusive {
+            _ours: ours,
+            _lease: lease,
+        })
+    }
+
+    pub(crate) async fn book(&self) -> Result<LegBook, Problem> {
+        Ok(self.ports.legs.load().await?)
+    }
+
+    /// Changes the book durably, if `change` changes anything.
+    pub(crate) async fn edit_book(
+        &self,
+        _held: &Exclusive<'_>,
+        change: impl FnOnce(&mut LegBook) + Send,
+    ) -> Result<LegBook, Problem> {
+        let before = self.ports.legs.load().await?;
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before {
+            Ok(before)
+        } else {
+            Ok(self.ports.legs.store(&after).await?)
+        }
+    }
+
+    pub(crate) fn disks(&self, role: DiskRole) -> Vec<DiskName> {
+        self.spec.disks_of(role).map(|d| d.name.clone()).collect()
+    }
+
+    /// Returns what is held on the Upgrade Side.
+    pub(crate) fn hold_set(&self) -> HoldSet {
+        let state = self.state();
+        let settings = state.settings();
+        HoldSet {
+            units: settings
+                .services
+                .iter()
+                .map(flipside_model::ServiceName::unit)
+                .collect(),
+            mounts: state.facts.mounts,
+            quiesce: settings.quiesce,
+        }
+    }
+
+    pub(crate) fn units(&self) -> Vec<String> {
+        self.settings()
+            .services
+            .iter()
+            .map(flipside_model::ServiceName::unit)
+            .collect()
+    }
+
+    // --- time -------------------------------------------------------------------------------------------------
+
+    pub(crate) fn begin_stage(&self, seconds: u32) {
+        let deadline = Instant::now() + Duration::from_secs(u64::from(seconds));
+        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = Timing { deadline };
+    }
+
+    /// Returns the time the stage has left, never less than a last chance, at most `limit`.
+    pub(crate) fn remaining(&self, limit: Duration) -> Duration {
+        let deadline = self
+            .timing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .deadline;
+        deadline
+            .saturating_duration_since(Instant::now())
+            .max(LAST_CHANCE)
+            .min(limit)
+    }
+
+    /// Fails when the stage is out of time (SM-20).
+    pub(crate) fn check_time(&self, what: &str) -> Result<(), Problem> {
+        let deadline = self
+            .timing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .deadline;
+        if Instant::now() < deadline {
+            return Ok(());
+        }
+        let stage = self.state().upgrade;
+        Err(Problem::new(
+            ProblemCode::TimedOut,
+            format!("{stage} timed out during: {what}"),
+        )
+        .advise("look at the activity log, mend the cause, then `retry`; or `abort`"))
+    }
+
+    /// A safe point inside a long wait: ends the step when an abort was requested or time is over.
+    pub(crate) fn safe_point(&self, what: &str) -> Step {
+        if *self.abort.borrow() {
+            return Err(Halt::Cancelled);
+        }
+        self.check_time(what)?;
+        Ok(())
+    }
+
+    pub(crate) fn request_abort(&self) {
+        self.abort.send_replace(true);
+    }
+
+    pub(crate) fn clear_abort(&self) {
+        self.abort.send_replace(false);
+    }
+
+    pub(crate) fn abort_requested(&self) -> bool {
+        *self.abort.borrow()
+    }
+
+    /// Starts the inside clock of an outage.
+    pub(crate) fn start_inside_clock(&self) {
+        self.inside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert_with(Instant::now);
+    }
+
+    /// Reads the inside clock; after a restart of the server the journal's times serve instead.
+    pub(crate) fn inside_ms(&self) -> u64 {
+        let began = self
+            .inside
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match (began, self.facts().outage_since_ms) {
+            (Some(began), _) => u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            (None, Some(since)) => u64::try_from(self.ports.clock.now_ms() - since).unwrap_or(0),
+            (None, None) => 0,
+        }
+    }
+
+    // --- progress ---------------------------------------------------------------------------------------------
+
+    pub(crate) fn show(&self, progress: Option<Progress>) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+        self.ledger.touch();
+    }
+
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}

@@ -1,0 +1,383 @@
+//! The driver of one system: accepts requests by the law, runs them, and picks up after a crash.
+
+use crate::context::Cx;
+use crate::ledger::Ledger;
+use crate::monitor::{self, Monitor};
+use crate::operate::{self, enter};
+use crate::{observe, power, status};
+use flipside_model::api::{Accepted, PowerAction};
+use flipside_model::{
+    Command, Entry, MachineId, OperationalState as O, Problem, ProblemCode, Record, SessionId,
+    Severity, Side, Status, SystemSpec, UpgradeConfig, UpgradeState as S,
+};
+use flipside_platform::Ports;
+use flipside_session::law;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex as AsyncMutex, broadcast, watch};
+use tokio::task::JoinHandle;
+use tracing::error;
+
+/// After this many ends of the server in the middle of one step, the operation is not continued by itself any more
+/// (fault 3: a crash loop must stop).
+const MAX_RESTARTS: u32 = 3;
+
+/// How long a guest may take to begin its restart before the reset button is pressed.
+const RESTART_WAIT: Duration = Duration::from_secs(90);
+
+/// How a system is driven.
+pub struct SystemOptions {
+    /// Product version, for log and status.
+    pub version: String,
+}
+
+/// A request with what it needs.
+pub struct Request {
+    /// The command.
+    pub command: Command,
+    /// The configuration to use: `None` keeps the last checked one, `Some(None)` uses none.
+    pub config: Option<Option<(String, UpgradeConfig)>>,
+}
+
+struct Shared {
+    cx: Cx,
+    monitor: Monitor,
+    version: String,
+    gate: AsyncMutex<()>,
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// A cheap handle on a driven system. Its tasks end with [`System::close`].
+#[derive(Clone)]
+pub struct System {
+    shared: Arc<Shared>,
+}
+
+impl System {
+    /// Takes a system over: replays nothing (the ledger did), observes what runs, names the state, and goes on where
+    /// users are waiting.
+    pub async fn open(
+        spec: SystemSpec,
+        ports: Ports,
+        ledger: Ledger,
+        options: SystemOptions,
+    ) -> Result<System, Problem> {
+        ledger.write(Record::Opened {
+            version: options.version.clone(),
+        })?;
+        let cx = Cx::new(Arc::new(spec), ports, ledger);
+        let system = System {
+            shared: Arc::new(Shared {
+                cx,
+                monitor: Monitor::default(),
+                version: options.version,
+                gate: AsyncMutex::new(()),
+                tasks: std::sync::Mutex::new(Vec::new()),
+            }),
+        };
+        system.recover().await?;
+        let this = system.clone();
+        system.keep(tokio::spawn(async move {
+            this.shared.monitor.run(&this.shared.cx).await
+        }));
+        Ok(system)
+    }
+
+    fn cx(&self) -> &Cx {
+        &self.shared.cx
+    }
+
+    fn keep(&self, task: JoinHandle<()>) {
+        let mut tasks = self
+            .shared
+            .tasks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        tasks.retain(|t| !t.is_finished());
+        tasks.push(task);
+    }
+
+    /// Ends the driver's tasks; machines and the guard go on.
+    pub fn close(&self) {
+        for task in self
+            .shared
+            .tasks
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .drain(..)
+        {
+            task.abort();
+        }
+    }
+
+    // --- reading ----------------------------------------------------------------------------------------------
+
+    /// Returns the definition.
+    pub fn spec(&self) -> &SystemSpec {
+        &self.cx().spec
+    }
+
+    /// Returns the ports, for what a client does on a side (`run`, `copy`, `shell`).
+    pub fn ports(&self) -> &Ports {
+        &self.cx().ports
+    }
+
+    /// Returns the status as seen last.
+    pub fn status(&self) -> Status {
+        status::compose(self.cx(), &self.shared.monitor.seen(), &self.shared.version)
+    }
+
+    /// Looks again, then returns the status.
+    pub async fn fresh_status(&self) -> Status {
+        if let Err(problem) = self.shared.monitor.look(self.cx()).await {
+            tracing::warn!(%problem, "the machines could not be observed");
+        }
+        self.status()
+    }
+
+    /// Watches for changes of status or log.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.cx().ledger.changes()
+    }
+
+    /// Returns the records after a sequence number.
+    pub fn entries_after(&self, after: u64) -> Vec<Entry> {
+        self.cx().ledger.entries_after(after)
+    }
+
+    /// Follows new records.
+    pub fn follow(&self) -> broadcast::Receiver<Entry> {
+        self.cx().ledger.follow()
+    }
+
+    /// Returns the machine that `run`, `copy` and `shell` go to.
+    pub fn machine_for(&self, side: Option<Side>) -> Result<MachineId, Problem> {
+        monitor::machine_for(self.cx(), side)
+    }
+
+    // --- requests ---------------------------------------------------------------------------------------------
+
+    /// Accepts a request if the law allows it, and runs it in the background.
+    pub async fn request(&self, request: Request) -> Result<Accepted, Problem> {
+        let _one_at_a_time = self.shared.gate.lock().await;
+        let cx = self.cx();
+        let state = cx.state();
+        let enters = law::decide(&state, request.command)?;
+        let after = state.last_seq;
+        if state.upgrade == S::Idle {
+            if let Some(choice) = request.config {
+                let (name, config) = match choice {
+                    Some((name, config)) => (Some(name), config),
+                    None => (None, UpgradeConfig::none()),
+                };
+                cx.ledger.write(Record::Config {
+                    name,
+                    config: Box::new(config),
+                })?;
+            }
+            cx.ledger.write(Record::Accepted {
+                command: request.command,
+            })?;
+            enter(cx, S::Idle, O::Busy, None)?;
+            self.spawn(move |this| async move { this.check_then(request.command).await });
+        } else if state.operational == O::Busy {
+            // Only an abort is accepted while Busy: it takes effect at the next safe point (gap G.1.7).
+            cx.ledger.write_reserved(Record::Accepted {
+                command: request.command,
+            })?;
+            cx.request_abort();
+        } else {
+            if request.command == Command::Abort {
+                cx.ledger.write_reserved(Record::Accepted {
+                    command: request.command,
+                })?;
+            } else {
+                cx.ledger.write(Record::Accepted {
+                    command: request.command,
+                })?;
+            }
+            cx.clear_abort();
+            enter(cx, enters, O::Busy, None)?;
+            self.spawn(|this| async move { operate::run(this.cx()).await });
+        }
+        Ok(Accepted {
+            after,
+            config: cx.state().config_name,
+        })
+    }
+
+    /// Runs the readiness check, and for `split` goes on into the session if it passes (RC-01).
+    async fn check_then(&self, command: Command) -> Result<(), Problem> {
+        let cx = self.cx();
+        let settings = cx.settings();
+        cx.begin_stage(settings.timeouts.prepare);
+        let problem = match observe::check(cx, &settings).await {
+            Ok((_, 0)) => None,
+            Ok((_, errors)) => Some(
+                Problem::new(
+                    ProblemCode::NotReady,
+                    format!("the readiness check found {errors} error(s)"),
+                )
+                .advise("correct what the activity log lists, then `flipside retry`"),
+            ),
+            Err(problem) => Some(problem),
+        };
+        let operational = if problem.is_some() {
+            O::Broken
+        } else {
+            O::Ready
+        };
+        enter(cx, S::Idle, operational, problem)?;
+        if operational == O::Broken || command != Command::Split {
+            return Ok(());
+        }
+        let state = cx.state();
+        cx.clear_abort();
+        cx.ledger.write(Record::Session {
+            id: SessionId(uuid::Uuid::now_v7()),
+            config_name: state.config_name.clone(),
+            config: Box::new(state.settings()),
+        })?;
+        enter(cx, S::PrepareSplit, O::Busy, None)?;
+        operate::run(cx).await
+    }
+
+    fn spawn<F>(&self, operation: impl FnOnce(System) -> F)
+    where
+        F: Future<Output = Result<(), Problem>> + Send + 'static,
+    {
+        let running = operation(self.clone());
+        let this = self.clone();
+        self.keep(tokio::spawn(async move {
+            if let Err(problem) = running.await {
+                this.operation_failed(&problem);
+            }
+            if let Err(problem) = this.shared.monitor.look(this.cx()).await {
+                tracing::warn!(%problem, "the machines could not be observed");
+            }
+        }));
+    }
+
+    /// The engine itself could not go on (the journal is full, a record was refused): Broken, with the cause.
+    fn operation_failed(&self, problem: &Problem) {
+        error!(%problem, "the operation could not go on");
+        let state = self.cx().state();
+        if state.operational != O::Busy {
+            return;
+        }
+        let record = Record::Entered {
+            state: state.upgrade,
+            operational: O::Broken,
+            problem: Some(problem.clone()),
+        };
+        if let Err(again) = self.cx().ledger.write_reserved(record) {
+            error!(%again, "and that could not be recorded");
+        }
+    }
+
+    // --- recovery ---------------------------------------------------------------------------------------------
+
+    /// Names a state at once, and goes on by itself only where users are waiting.
+    async fn recover(&self) -> Result<(), Problem> {
+        let cx = self.cx();
+        let state = cx.state();
+        if cx.book().await?.owner.is_some() {
+            cx.ports.network.ensure().await?;
+        }
+        if state.operational != O::Busy {
+            return Ok(());
+        }
+        let waiting = state.facts.users_moved() && matches!(state.upgrade, S::Merge | S::Abort);
+        if waiting && state.restarts <= MAX_RESTARTS {
+            cx.ledger.log(
+                Severity::Warning,
+                "the server ended in the middle; the operation goes on",
+            )?;
+            if state.upgrade == S::Merge && state.abort_requested {
+                cx.request_abort();
+            }
+            self.spawn(|this| async move { operate::run(this.cx()).await });
+            return Ok(());
+        }
+        let problem = Problem::new(
+            ProblemCode::Failed,
+            format!("the server ended in the middle of {}", state.upgrade),
+        )
+        .advise(if state.upgrade == S::Idle {
+            "`flipside check`"
+        } else {
+            "`flipside retry`, or `flipside abort`"
+        });
+        if waiting && state.upgrade == S::Merge {
+            operate::take_back_interrupted(cx).await?;
+        }
+        enter(cx, state.upgrade, O::Broken, Some(problem))
+    }
+
+    // --- power ------------------------------------------------------------------------------------------------
+
+    /// Starts or stops the system.
+    pub async fn power(&self, action: PowerAction) -> Result<(), Problem> {
+        let _one_at_a_time = self.shared.gate.lock().await;
+        match action {
+            PowerAction::Start => power::on(self.cx()).await,
+            PowerAction::Stop => power::off(self.cx(), false).await,
+            PowerAction::Kill => power::off(self.cx(), true).await,
+        }?;
+        self.shared.monitor.look(self.cx()).await
+    }
+
+    /// Restarts the Upgrade Side (US-17); Production is refused (US-21). Allowed while Broken as well (gap G.1.20).
+    pub async fn restart(&self, side: Side) -> Result<(), Problem> {
+        let _one_at_a_time = self.shared.gate.lock().await;
+        let cx = self.cx();
+        let state = cx.state();
+        let refuse = |why: String| Err(Problem::new(ProblemCode::Refused, why));
+        if side == Side::Production {
+            return refuse("the Production Side is never restarted during an upgrade".to_owned());
+        }
+        let fits =
+            matches!(state.upgrade, S::Split | S::PrepareMerge) && state.operational != O::Busy;
+        if !fits || !state.facts.divided {
+            let text = format!(
+                "the Upgrade Side can be restarted in Split, and this is {} | {}",
+                state.upgrade, state.operational
+            );
+            return refuse(text);
+        }
+        let machine = cx.machine(Side::Upgrade)?;
+        if !cx.view(machine).await?.run.is_present() {
+            return Err(Problem::new(
+                ProblemCode::NotFound,
+                "the Upgrade Side's machine has ended",
+            )
+            .advise("`flipside abort` takes everything back"));
+        }
+        let before = cx
+            .ports
+            .guest
+            .ping(machine)
+            .await
+            .ok()
+            .map(|info| info.boot_id);
+        cx.ledger
+            .log(Severity::Information, "the Upgrade Side is being restarted")?;
+        if before.is_none() || cx.ports.guest.restart(machine).await.is_err() {
+            return Ok(cx.ports.machine.reset(machine).await?);
+        }
+        let limit = tokio::time::Instant::now() + RESTART_WAIT;
+        while tokio::time::Instant::now() < limit {
+            match cx.ports.guest.ping(machine).await {
+                Ok(info) if Some(&info.boot_id) == before.as_ref() => {
+                    tokio::time::sleep(crate::context::POLL * 10).await;
+                }
+                _ => return Ok(()),
+            }
+        }
+        cx.ledger.log(
+            Severity::Warning,
+            "the Upgrade Side did not restart by itself and was reset",
+        )?;
+        Ok(cx.ports.machine.reset(machine).await?)
+    }
+}

@@ -1,0 +1,67 @@
+//! Changes of the leg book that more than one step makes.
+
+use crate::context::{Cx, Exclusive};
+use flipside_model::{
+    DiskName, DiskRole, LegBook, LegRole, MachineId, Problem, Severity, StaleReason, SystemSpec,
+};
+use flipside_platform::DiskSource;
+
+/// Corrects the book by what the machine proves: a leg in its quorum gets every write, so it is live.
+///
+/// Nobody but us takes a leg into a quorum, and only after proof; so the quorum is the stronger witness, and a crash
+/// between the book and the switch costs nothing.
+pub(crate) async fn reconcile(
+    cx: &Cx,
+    held: &Exclusive<'_>,
+    machine: MachineId,
+) -> Result<(), Problem> {
+    let view = cx.view(machine).await?;
+    let mut corrected = Vec::new();
+    cx.edit_book(held, |book| {
+        for (name, disk) in &view.disks {
+            let Some(pair) = book.disks.get_mut(name) else {
+                continue;
+            };
+            let DiskSource::Legs(legs) = &disk.source else {
+                continue;
+            };
+            if legs.len() == 2 && !pair.duplexed() {
+                pair.a.role = LegRole::Live;
+                pair.b.role = LegRole::Live;
+                corrected.push(name.clone());
+            }
+        }
+    })
+    .await?;
+    for name in corrected {
+        let text = format!("`{name}` is still written on both legs; the record was corrected");
+        cx.ledger.log(Severity::Information, text)?;
+    }
+    Ok(())
+}
+
+/// Lets all duplexed disks be decided by the enclosure of the first system disk, so that Production keeps one
+/// enclosure and the Upgrade Side gets the other (SM-25).
+pub(crate) fn align_authority(book: &mut LegBook, spec: &SystemSpec) {
+    let first = spec.disks_of(DiskRole::System).next();
+    let Some(leader) = first
+        .and_then(|d| book.disks.get(&d.name))
+        .map(|p| p.authority)
+    else {
+        return;
+    };
+    for pair in book.disks.values_mut().filter(|p| p.duplexed()) {
+        pair.authority = leader;
+    }
+}
+
+/// Records that the change bitmap of a disk does not say everything: only a full compare will do.
+pub(crate) fn distrust_bitmap(book: &mut LegBook, disk: &DiskName) {
+    let Some(pair) = book.disks.get_mut(disk) else {
+        return;
+    };
+    let other = pair.authority.other();
+    if pair.get(other).role == LegRole::Stale(StaleReason::Session) {
+        pair.get_mut(other).role = LegRole::Stale(StaleReason::Unclean);
+    }
+}

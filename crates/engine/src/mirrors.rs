@@ -1,0 +1,331 @@
+//! The mirror keeper: brings every stale leg back, whenever the session allows it.
+//!
+//! It wants one thing, all disks duplexed, and compares it with the book; so it goes on after a crash of the server by
+//! itself. Direction is always authority to stale and is journaled first (invariant 11). A failing target never harms
+//! the running side: it stays stale, is named in the log, and is tried again later.
+
+use crate::context::{Cx, Exclusive};
+use crate::legs;
+use flipside_model::{
+    DiskName, Fact, LegPair, LegRole, MachineId, OperationalState as O, Problem, ProblemCode,
+    Severity, StaleReason, UpgradeState as S,
+};
+use flipside_platform::{DiskSource, ResyncPhase, ResyncStart, ResyncView, RunState};
+use flipside_session::SessionState;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Copying is limited to this many bytes per second: unthrottled it starved a writer (p50 57 ms), at 200 MB/s the
+/// same writer saw p50 0.1 ms (qemu.md, pitfall 20).
+const RATE: u64 = 200_000_000;
+
+/// After a failed target, wait this long before the next try: long enough not to fill the log, short enough that a
+/// replaced disk is found while the administrator still looks.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// The guard continues a machine that a dead server left paused in the last round after this many milliseconds; the
+/// pause itself was measured at 6 to 9 ms.
+const LAST_PAUSE_MS: i64 = 2_000;
+
+/// How long a merge waits for a resynchronisation of a data disk that is nearly done before it gives it up.
+const SETTLE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Clone)]
+struct Running {
+    view: Option<ResyncView>,
+    since: Instant,
+    retry_at: Option<Instant>,
+}
+
+/// What is being resynchronised. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mirrors {
+    running: Arc<Mutex<BTreeMap<DiskName, Running>>>,
+}
+
+impl Mirrors {
+    fn with<T>(&self, f: impl FnOnce(&mut BTreeMap<DiskName, Running>) -> T) -> T {
+        f(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says whether nothing is being copied.
+    pub(crate) fn idle(&self) -> bool {
+        self.with(|running| running.values().all(|r| r.view.is_none()))
+    }
+
+    /// Returns how far each disk is: bytes done, bytes in all, seconds since it began.
+    pub(crate) fn progress(&self) -> BTreeMap<DiskName, (u64, u64, f64)> {
+        self.with(|running| {
+            running
+                .iter()
+                .filter_map(|(disk, r)| {
+                    let view = r.view.as_ref()?;
+                    Some((
+                        disk.clone(),
+                        (
+                            view.done_bytes,
+                            view.total_bytes,
+                            r.since.elapsed().as_secs_f64(),
+                        ),
+                    ))
+                })
+                .collect()
+        })
+    }
+}
+
+/// Says whether the keeper may touch the disks: never while an operation moves them.
+fn allowed(state: &SessionState) -> bool {
+    matches!(
+        (state.upgrade, state.operational),
+        (S::Idle, _) | (S::Finish, _) | (S::Split | S::Merge | S::Commit | S::Abort, O::Ready)
+    )
+}
+
+/// One look at every stale leg; called again and again. Returns whether anything is left to do.
+pub(crate) async fn tick(cx: &Cx) -> Result<bool, Problem> {
+    if !allowed(&cx.state()) {
+        return Ok(false);
+    }
+    let held = cx.exclusive().await?;
+    if !allowed(&cx.state()) {
+        return Ok(false);
+    }
+    let book = cx.book().await?;
+    let Some(machine) = book.owner else {
+        return Ok(false);
+    };
+    let mut open = false;
+    for (disk, pair) in &book.disks {
+        if pair.stale().is_none() {
+            cx.mirrors.with(|running| running.remove(disk));
+            continue;
+        }
+        open = true;
+        if let Err(problem) = advance(cx, &held, machine, disk, pair).await {
+            give_up(cx, &held, machine, disk, &problem).await?;
+        }
+    }
+    Ok(open)
+}
+
+async fn advance(
+    cx: &Cx,
+    held: &Exclusive<'_>,
+    machine: MachineId,
+    disk: &DiskName,
+    pair: &LegPair,
+) -> Result<(), Problem> {
+    let waiting = cx
+        .mirrors
+        .with(|running| running.get(disk).and_then(|r| r.retry_at));
+    if waiting.is_some_and(|at| Instant::now() < at) {
+        return Ok(());
+    }
+    let view = cx.ports.disk.resync_poll(machine, disk).await?;
+    match &view.phase {
+        ResyncPhase::None => return start(cx, held, machine, disk, pair).await,
+        ResyncPhase::Copying => {}
+        ResyncPhase::Nearly => return finish(cx, held, machine, disk).await,
+        ResyncPhase::Failed(why) => {
+            return Err(Problem::new(ProblemCode::Failed, why.clone()).about(disk.as_str()));
+        }
+    }
+    cx.mirrors.with(|running| {
+        let entry = running.entry(disk.clone()).or_insert_with(|| Running {
+            view: None,
+            since: Instant::now(),
+            retry_at: None,
+        });
+        entry.view = Some(view);
+        entry.retry_at = None;
+    });
+    cx.ledger.touch();
+    Ok(())
+}
+
+async fn start(
+    cx: &Cx,
+    held: &Exclusive<'_>,
+    machine: MachineId,
+    disk: &DiskName,
+    pair: &LegPair,
+) -> Result<(), Problem> {
+    let view = cx.view(machine).await?;
+    if !matches!(view.run, RunState::Running | RunState::Paused) {
+        return Ok(());
+    }
+    let Some(plugged) = view.disks.get(disk) else {
+        return Ok(());
+    };
+    let from = pair.authority;
+    if matches!(&plugged.source, DiskSource::Legs(legs) if legs.len() == 2) {
+        // Finished before the record of it was written.
+        return legs::reconcile(cx, held, machine).await;
+    }
+    if plugged.source != DiskSource::Legs(vec![from]) {
+        return Ok(());
+    }
+    let by_bitmap =
+        matches!(pair.stale(), Some((_, StaleReason::Session))) && plugged.dirty_bytes.is_some();
+    let how = if by_bitmap {
+        ResyncStart::Bitmap
+    } else {
+        ResyncStart::Compare
+    };
+    if how == ResyncStart::Compare {
+        cx.edit_book(held, |book| legs::distrust_bitmap(book, disk))
+            .await?;
+    }
+    let compare = how == ResyncStart::Compare;
+    cx.ledger.fact(Fact::Resyncing {
+        disk: disk.clone(),
+        from,
+        to: from.other(),
+        compare,
+    })?;
+    cx.ports
+        .disk
+        .resync_start(machine, disk, from, from.other(), how, RATE)
+        .await?;
+    let view = ResyncView {
+        phase: ResyncPhase::Copying,
+        done_bytes: 0,
+        total_bytes: 1,
+    };
+    cx.mirrors.with(|running| {
+        running.insert(
+            disk.clone(),
+            Running {
+                view: Some(view),
+                since: Instant::now(),
+                retry_at: None,
+            },
+        )
+    });
+    cx.ledger.touch();
+    Ok(())
+}
+
+async fn finish(
+    cx: &Cx,
+    held: &Exclusive<'_>,
+    machine: MachineId,
+    disk: &DiskName,
+) -> Result<(), Problem> {
+    let until = cx.ports.clock.now_ms() + LAST_PAUSE_MS;
+    cx.edit_book(held, |book| book.pause_until_ms = Some(until))
+        .await?;
+    let figures = cx.ports.disk.resync_finish(machine, disk).await;
+    let in_sync = figures.is_ok();
+    cx.edit_book(held, |book| {
+        book.pause_until_ms = None;
+        if let Some(pair) = book.disks.get_mut(disk).filter(|_| in_sync) {
+            let target = pair.authority.other();
+            pair.get_mut(target).role = LegRole::Live;
+        }
+    })
+    .await?;
+    cx.ledger.fact(Fact::Resynced(figures?))?;
+    cx.mirrors.with(|running| running.remove(disk));
+    Ok(())
+}
+
+/// The target failed: the running side goes on, the target stays stale (fault 17).
+async fn give_up(
+    cx: &Cx,
+    held: &Exclusive<'_>,
+    machine: MachineId,
+    disk: &DiskName,
+    problem: &Problem,
+) -> Result<(), Problem> {
+    if let Err(error) = cx.ports.disk.resync_cancel(machine, disk).await {
+        cx.ledger.write(flipside_model::Record::problem(
+            Severity::Warning,
+            &error.into(),
+        ))?;
+    }
+    if cx.view(machine).await?.run == RunState::IoError {
+        cx.ports.machine.resume(machine).await?;
+    }
+    cx.edit_book(held, |book| legs::distrust_bitmap(book, disk))
+        .await?;
+    let text =
+        format!("the resynchronisation of `{disk}` stopped and is tried again later: {problem}");
+    cx.ledger.write(flipside_model::Record::Log {
+        severity: Severity::Warning,
+        text,
+        detail: None,
+        component: Some(disk.as_str().to_owned()),
+        advice: Some("look at the leg that is rewritten: `flipside system show`".to_owned()),
+    })?;
+    let retry_at = Some(Instant::now() + RETRY_AFTER);
+    cx.mirrors.with(|running| {
+        running.insert(
+            disk.clone(),
+            Running {
+                view: None,
+                since: Instant::now(),
+                retry_at,
+            },
+        )
+    });
+    Ok(())
+}
+
+/// Starts the resynchronisation of every stale leg; ready when all have begun (CM-08).
+pub(crate) async fn start_all(cx: &Cx) -> Result<(), Problem> {
+    let held = cx.exclusive().await?;
+    let book = cx.book().await?;
+    let Some(machine) = book.owner else {
+        return Err(
+            Problem::new(ProblemCode::Mismatch, "no machine owns the disks")
+                .advise("`flipside retry`; if it stays so, look at the activity log"),
+        );
+    };
+    for (disk, pair) in &book.disks {
+        if pair.stale().is_none() {
+            continue;
+        }
+        if let Err(problem) = advance(cx, &held, machine, disk, pair).await {
+            give_up(cx, &held, machine, disk, &problem).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends what is being copied before disks move: finished if it is nearly done, given up otherwise.
+pub(crate) async fn settle(cx: &Cx) -> Result<(), Problem> {
+    let limit = Instant::now() + SETTLE;
+    while !cx.mirrors.idle() && Instant::now() < limit {
+        let held = cx.exclusive().await?;
+        let book = cx.book().await?;
+        let Some(machine) = book.owner else { break };
+        for (disk, pair) in book.disks.iter().filter(|(_, p)| p.stale().is_some()) {
+            if let Err(problem) = advance(cx, &held, machine, disk, pair).await {
+                give_up(cx, &held, machine, disk, &problem).await?;
+            }
+        }
+        if book.disks.values().all(|p| p.stale().is_none()) {
+            cx.mirrors.with(BTreeMap::clear);
+        }
+        drop(held);
+        tokio::time::sleep(crate::context::POLL).await;
+    }
+    let held = cx.exclusive().await?;
+    let Some(machine) = cx.book().await?.owner else {
+        return Ok(());
+    };
+    for disk in cx.mirrors.progress().into_keys() {
+        cx.ports.disk.resync_cancel(machine, &disk).await?;
+        cx.ledger.log(
+            Severity::Information,
+            format!("the resynchronisation of `{disk}` goes on after the merge"),
+        )?;
+    }
+    cx.mirrors.with(BTreeMap::clear);
+    drop(held);
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! Gives data disks and network to a side and makes it the owner (MG-18).
+//!
+//! For Production it also continues the paused machine, so that nothing boots (design 3.7). Only if that process is
+//! gone does it boot from its own leg.
+
+use super::{Action, Seen};
+use crate::context::{Cx, Step};
+use crate::{legs, power};
+use async_trait::async_trait;
+use flipside_model::{
+    DiskName, DiskRole, Fact, LegBook, MachineId, Problem, ProblemCode, Severity, Side, StaleReason,
+};
+use flipside_platform::{DiskSource, MachineView, RunState};
+
+pub(super) struct Attach {
+    pub side: Side,
+}
+
+#[async_trait]
+impl Action for Attach {
+    async fn observe(&self, cx: &Cx) -> Step<Seen> {
+        let view = cx.view_of(self.side).await?;
+        let book = cx.book().await?;
+        let owns = book.owner.is_some() && book.owner == cx.facts().machine(self.side);
+        let whole = cx
+            .disks(DiskRole::Data)
+            .iter()
+            .all(|d| has_live(&view, &book, d));
+        let good = view.run == RunState::Running && view.link_up && owns && whole;
+        Ok(if good && cx.facts().owner == self.side {
+            Seen::Done
+        } else {
+            Seen::Todo
+        })
+    }
+
+    async fn act(&self, cx: &Cx) -> Step {
+        attach(cx, self.side).await
+    }
+}
+
+fn has_live(view: &MachineView, book: &LegBook, disk: &DiskName) -> bool {
+    let (Some(plugged), Some(pair)) = (view.disks.get(disk), book.disks.get(disk)) else {
+        return false;
+    };
+    matches!(&plugged.source, DiskSource::Legs(legs) if legs.contains(&pair.authority))
+}
+
+/// Makes a side the owner of data and network, and lets it run.
+pub(super) async fn attach(cx: &Cx, side: Side) -> Step {
+    let present = match cx.facts().machine(side) {
+        Some(machine) => cx.view(machine).await?.run.is_present(),
+        None => false,
+    };
+    if !present {
+        return boot_instead(cx, side).await;
+    }
+    let machine = cx.machine(side)?;
+    let held = cx.exclusive().await?;
+    refuse_two_owners(cx, side).await?;
+    for disk in cx.disks(DiskRole::Data) {
+        plug(cx, &held, machine, &disk).await?;
+    }
+    cx.ports.machine.set_link(machine, true).await?;
+    cx.edit_book(&held, |book| {
+        book.owner = Some(machine);
+        book.pause_until_ms = None;
+    })
+    .await?;
+    cx.ledger.fact(Fact::Owner(side))?;
+    let run = cx.view(machine).await?.run;
+    if run != RunState::Running {
+        cx.ports.machine.resume(machine).await?;
+        drop(held);
+        // The guest's clock stood still while it was paused.
+        if let Err(error) = cx.ports.guest.set_clock(machine).await {
+            cx.ledger.write(flipside_model::Record::problem(
+                Severity::Warning,
+                &error.into(),
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Invariant 1, on the machines' own answers: the partner has no link and no live data before we take them.
+async fn refuse_two_owners(cx: &Cx, side: Side) -> Step {
+    let view = cx.view_of(side.partner()).await?;
+    let data = cx.disks(DiskRole::Data);
+    let live = view
+        .disks
+        .iter()
+        .find(|(name, disk)| data.contains(name) && !matches!(disk.source, DiskSource::Overlay(_)))
+        .map(|(name, _)| name.clone());
+    if !view.run.is_present() || (!view.link_up && live.is_none()) {
+        return Ok(());
+    }
+    let what = live.map_or_else(|| "the network".to_owned(), |disk| format!("`{disk}`"));
+    Err(Problem::new(
+        ProblemCode::InUse,
+        format!("the {} still has {what}", side.partner()),
+    )
+    .about(side.partner().to_string())
+    .advise("`flipside retry`, or `flipside abort`")
+    .into())
+}
+
+async fn plug(
+    cx: &Cx,
+    held: &crate::context::Exclusive<'_>,
+    machine: MachineId,
+    disk: &DiskName,
+) -> Step {
+    let book = cx.book().await?;
+    let Some(pair) = book.disks.get(disk) else {
+        return Ok(());
+    };
+    let live = pair.live();
+    cx.ports.disk.plug(machine, disk, &live).await?;
+    if !matches!(pair.stale(), Some((_, StaleReason::Session))) {
+        return Ok(());
+    }
+    // An unfinished mirror: what was left of it comes along, or the whole disk is compared.
+    let complete = cx.facts().carried.contains_key(disk)
+        && cx.ports.disk.carry_in(machine, disk).await.is_ok();
+    if !complete {
+        cx.edit_book(held, |book| legs::distrust_bitmap(book, disk))
+            .await?;
+    }
+    Ok(())
+}
+
+/// The machine is gone: it boots from its own leg, and the activity log says that this is a restart.
+async fn boot_instead(cx: &Cx, side: Side) -> Step {
+    if side == Side::Upgrade {
+        return Err(Problem::new(
+            ProblemCode::NotFound,
+            "the Upgrade Side's machine has ended",
+        )
+        .about(side.to_string())
+        .advise("its changes cannot be merged: `flipside abort`")
+        .into());
+    }
+    cx.ledger.log(
+        Severity::Warning,
+        "the Production Side's machine is gone; it boots from its own disks",
+    )?;
+    power::boot(cx).await?;
+    cx.ledger.fact(Fact::Owner(side))?;
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! The readiness checks inside a session: before the split (RC-07) and before the merge (RC-45).
+
+use super::{Action, Seen};
+use crate::context::{Cx, Step};
+use crate::observe;
+use async_trait::async_trait;
+use flipside_model::{LegRole, Problem, ProblemCode, Side};
+use flipside_platform::{DiskSource, RunState};
+
+/// Judges readiness once more; an Error leaves `Prepare Split | Broken` (RC-52).
+pub(super) struct FinalCheck;
+
+#[async_trait]
+impl Action for FinalCheck {
+    async fn observe(&self, _cx: &Cx) -> Step<Seen> {
+        Ok(Seen::Repeat)
+    }
+
+    async fn act(&self, cx: &Cx) -> Step {
+        let settings = cx.settings();
+        let (_, errors) = observe::check(cx, &settings).await?;
+        if errors == 0 {
+            return Ok(());
+        }
+        let text = format!("the final readiness check found {errors} error(s)");
+        Err(Problem::new(ProblemCode::NotReady, text)
+            .advise("correct what the activity log lists, then `retry`; or `abort`")
+            .into())
+    }
+}
+
+/// Tests that the Upgrade Side can take over; nothing has changed for the users yet.
+pub(super) struct MergeCheck;
+
+#[async_trait]
+impl Action for MergeCheck {
+    async fn observe(&self, _cx: &Cx) -> Step<Seen> {
+        Ok(Seen::Repeat)
+    }
+
+    async fn act(&self, cx: &Cx) -> Step {
+        let upgrade = cx.machine(Side::Upgrade)?;
+        let view = cx.view(upgrade).await?;
+        // US-20, PS-16: a shut-down Upgrade Side does not come back; only Abort is left.
+        match view.run {
+            RunState::Running => {}
+            RunState::Shutdown | RunState::Absent => {
+                return Err(Problem::new(
+                    ProblemCode::NotReady,
+                    "the Upgrade Side was shut down or has ended",
+                )
+                .about(Side::Upgrade.to_string())
+                .advise("its changes cannot be merged: `flipside abort`")
+                .into());
+            }
+            other => {
+                return Err(Problem::new(
+                    ProblemCode::NotReady,
+                    format!("the Upgrade Side is not running ({other:?})"),
+                )
+                .about(Side::Upgrade.to_string())
+                .advise("`flipside restart --side upgrade`, then `flipside retry`")
+                .into());
+            }
+        }
+        let live: Vec<_> = view
+            .disks
+            .iter()
+            .filter(|(_, d)| matches!(d.source, DiskSource::Overlay(_)))
+            .collect();
+        if let Some((disk, _)) = live.first() {
+            return Err(Problem::new(
+                ProblemCode::NotReady,
+                format!("`{disk}` is still a copy on the Upgrade Side"),
+            )
+            .about(disk.as_str())
+            .advise("`flipside restart --side upgrade`, then `flipside retry`")
+            .into());
+        }
+        cx.ports.guest.ping(upgrade).await.map_err(|error| {
+            Problem::from(error).advise(
+                "wait until `flipside status` shows `Partner: OS Up`, then `flipside retry`",
+            )
+        })?;
+        services_exist(cx, upgrade).await?;
+        legs_are_good(cx).await
+    }
+}
+
+async fn services_exist(cx: &Cx, upgrade: flipside_model::MachineId) -> Step {
+    for service in cx.ports.guest.services(upgrade, &cx.units()).await? {
+        if !service.exists {
+            let text = format!(
+                "service `{}` does not exist any more on the Upgrade Side",
+                service.unit
+            );
+            return Err(Problem::new(ProblemCode::NotReady, text)
+                .about(service.unit)
+                .advise("install it again there, then `flipside retry`; or `flipside abort`")
+                .into());
+        }
+    }
+    Ok(())
+}
+
+async fn legs_are_good(cx: &Cx) -> Step {
+    let book = cx.book().await?;
+    let needed = book.disks.iter().filter(|(_, pair)| {
+        let other = &pair.get(pair.authority.other()).role;
+        let divided = matches!(other, LegRole::Upgraded)
+            && pair.get(pair.authority).role == LegRole::Original;
+        !(divided || pair.get(pair.authority).role == LegRole::Live)
+    });
+    match needed.map(|(name, _)| name.clone()).next() {
+        None => Ok(()),
+        Some(disk) => Err(Problem::new(ProblemCode::NotReady, format!("the legs of `{disk}` are not fit for a merge"))
+            .about(disk.as_str())
+            .advise("`flipside system show` tells what each leg holds; `flipside abort` takes everything back")
+            .into()),
+    }
+}

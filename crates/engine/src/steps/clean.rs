@@ -1,0 +1,64 @@
+//! Clean-up at the end of a session (FN-10): not the log, not the backups, not collected dumps.
+
+use super::{Action, Seen};
+use crate::context::{Cx, Step};
+use async_trait::async_trait;
+use flipside_model::{Fact, Side};
+
+/// Removes the gates from the guest that was upgraded.
+pub(super) struct CleanGuest;
+
+#[async_trait]
+impl Action for CleanGuest {
+    async fn observe(&self, cx: &Cx) -> Step<Seen> {
+        Ok(if cx.facts().committed {
+            Seen::Repeat
+        } else {
+            Seen::Done
+        })
+    }
+
+    async fn act(&self, cx: &Cx) -> Step {
+        // After a commit the machine that runs is the one that was the Upgrade Side; before its facts are folded it
+        // is still called so.
+        let facts = cx.facts();
+        if let Some(machine) = facts.upgrade.or(facts.production) {
+            cx.ports.guest.cleanup(machine).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Removes carriers, and lets the machine that runs be the system again.
+pub(super) struct CleanHost;
+
+#[async_trait]
+impl Action for CleanHost {
+    async fn observe(&self, cx: &Cx) -> Step<Seen> {
+        let facts = cx.facts();
+        Ok(if facts.upgrade.is_some() {
+            Seen::Todo
+        } else {
+            Seen::Repeat
+        })
+    }
+
+    async fn act(&self, cx: &Cx) -> Step {
+        for disk in &cx.spec.disks {
+            cx.ports.disk.drop_carried(&disk.name).await?;
+        }
+        let facts = cx.facts();
+        if facts.committed && facts.upgrade.is_some() {
+            cx.ledger.fact(Fact::Machine {
+                side: Side::Production,
+                machine: facts.upgrade,
+            })?;
+            cx.ledger.fact(Fact::Owner(Side::Production))?;
+        }
+        cx.ledger.fact(Fact::Machine {
+            side: Side::Upgrade,
+            machine: None,
+        })?;
+        Ok(())
+    }
+}

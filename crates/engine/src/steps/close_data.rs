@@ -1,0 +1,65 @@
+//! Unmounts the data of a side, top down and provably (MG-05), and writes its system disks out.
+
+use super::{Action, Seen};
+use crate::context::{Cx, Halt, Step};
+use async_trait::async_trait;
+use flipside_model::{DiskRole, Severity, Side};
+use flipside_platform::RunState;
+
+pub(super) struct CloseData {
+    pub side: Side,
+}
+
+#[async_trait]
+impl Action for CloseData {
+    async fn observe(&self, cx: &Cx) -> Step<Seen> {
+        let view = cx.view_of(self.side).await?;
+        let plugged = cx
+            .disks(DiskRole::Data)
+            .iter()
+            .any(|d| view.disks.contains_key(d));
+        Ok(if plugged && view.run == RunState::Running {
+            Seen::Repeat
+        } else {
+            Seen::Done
+        })
+    }
+
+    async fn act(&self, cx: &Cx) -> Step {
+        let machine = cx.machine(self.side)?;
+        let view = cx.view(machine).await?;
+        let plugged: Vec<String> = cx
+            .disks(DiskRole::Data)
+            .iter()
+            .filter(|d| view.disks.contains_key(*d))
+            .map(|d| d.as_str().to_owned())
+            .collect();
+        match close(cx, machine, &plugged).await {
+            Ok(()) => Ok(()),
+            // The upgraded side hangs or holds on: its machine is ended by the next step, as a power cut would, and
+            // the file system's journal brings every synced write back.
+            Err(Halt::Failed(problem)) if self.side == Side::Upgrade => {
+                cx.ledger
+                    .write(flipside_model::Record::problem(Severity::Warning, &problem))?;
+                let text =
+                    "the Upgrade Side did not let go of its data; its machine is ended instead";
+                cx.ledger.log(Severity::Warning, text)?;
+                cx.ports.machine.end(machine).await?;
+                Ok(())
+            }
+            Err(halt) => Err(halt),
+        }
+    }
+
+    async fn undo(&self, cx: &Cx) -> Step {
+        super::mount::mount(cx, self.side).await
+    }
+}
+
+async fn close(cx: &Cx, machine: flipside_model::MachineId, plugged: &[String]) -> Step {
+    if !plugged.is_empty() {
+        cx.ports.guest.close_data(machine, plugged).await?;
+    }
+    cx.ports.guest.sync(machine).await?;
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! Holds new connections and waits, bounded, for requests in flight: the outage begins here.
+
+use super::{Action, Seen};
+use crate::context::{Cx, Step};
+use async_trait::async_trait;
+use flipside_model::{Fact, Severity, Side};
+use flipside_platform::RunState;
+
+pub(super) struct HoldDoor {
+    /// The side that has been serving.
+    pub serving: Side,
+}
+
+#[async_trait]
+impl Action for HoldDoor {
+    async fn observe(&self, cx: &Cx) -> Step<Seen> {
+        let held = cx.ports.network.view().await?.open_to.is_none();
+        Ok(if held && cx.facts().outage_open {
+            Seen::Done
+        } else {
+            Seen::Todo
+        })
+    }
+
+    async fn act(&self, cx: &Cx) -> Step {
+        cx.ports.network.ensure().await?;
+        if !cx.facts().outage_open {
+            cx.ledger.fact(Fact::OutageBegan)?;
+        }
+        cx.start_inside_clock();
+        cx.ports.network.hold().await?;
+        if cx.view_of(self.serving).await?.run != RunState::Running {
+            return Ok(());
+        }
+        let bound = u64::from(cx.settings().timeouts.drain) * 1000;
+        let report = cx.ports.network.drain(bound).await?;
+        if report.busy > 0 {
+            let text = format!(
+                "{} request(s) were still in flight after {} ms",
+                report.busy, report.took_ms
+            );
+            cx.ledger.log(Severity::Warning, text)?;
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, cx: &Cx) -> Step {
+        super::open_door::open(cx, self.serving).await
+    }
+}

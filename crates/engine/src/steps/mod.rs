@@ -1,0 +1,142 @@
+//! The steps: one file each; a step that both Merge and Abort need takes the side as its parameter.
+
+mod attach;
+mod cancel_fork;
+mod check;
+mod clean;
+mod close_data;
+mod decide;
+mod flush;
+mod fork;
+mod health;
+mod hold;
+mod hold_door;
+mod mirrors;
+mod mount;
+mod open_door;
+mod prepare_release;
+mod release;
+mod remove_data;
+mod retire;
+mod settle_mirrors;
+mod start_apps;
+mod start_upgrade;
+mod stop_apps;
+mod take_stock;
+mod wake;
+
+use crate::context::{Cx, Step as Outcome};
+use async_trait::async_trait;
+use flipside_model::Side;
+use flipside_session::Step;
+
+/// What an observation says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It is as it should be.
+    Done,
+    /// It is not; acting is needed.
+    Todo,
+    /// It cannot be seen from outside (a check, a wait): act every time, and the act's success is the proof.
+    Repeat,
+}
+
+/// One step. `observe` is read-only; `act` is safe to repeat; `undo` leads back to where users are served.
+#[async_trait]
+pub(crate) trait Action: Send + Sync {
+    async fn observe(&self, cx: &Cx) -> Outcome<Seen>;
+    async fn act(&self, cx: &Cx) -> Outcome;
+    async fn undo(&self, _cx: &Cx) -> Outcome {
+        Ok(())
+    }
+}
+
+/// Finds the code of a step.
+pub(crate) fn action(step: Step) -> &'static dyn Action {
+    match step {
+        Step::FinalCheck => &check::FinalCheck,
+        Step::TakeStock => &take_stock::TakeStock,
+        Step::StartUpgrade => &start_upgrade::StartUpgrade,
+        Step::Fork => &fork::Fork,
+        Step::Wake => &wake::Wake,
+        Step::Hold => &hold::Hold,
+        Step::StopUpgradeApps => &stop_apps::StopApps {
+            side: Side::Upgrade,
+            users_wait: false,
+        },
+        Step::CloseUpgradeData => &remove_data::RemoveData,
+        Step::MergeCheck => &check::MergeCheck,
+        Step::PrepareRelease => &prepare_release::PrepareRelease,
+        Step::SettleMirrors => &settle_mirrors::SettleMirrors,
+        Step::PreFlush => &flush::PreFlush,
+        Step::HoldDoor => &hold_door::HoldDoor {
+            serving: Side::Production,
+        },
+        Step::StopProductionApps => &stop_apps::StopApps {
+            side: Side::Production,
+            users_wait: true,
+        },
+        Step::CloseProductionData => &close_data::CloseData {
+            side: Side::Production,
+        },
+        Step::ReleaseProduction => &release::Release {
+            side: Side::Production,
+        },
+        Step::AttachUpgrade => &attach::Attach {
+            side: Side::Upgrade,
+        },
+        Step::MountUpgrade => &mount::Mount {
+            side: Side::Upgrade,
+        },
+        Step::StartUpgradeApps => &start_apps::StartApps {
+            side: Side::Upgrade,
+        },
+        Step::Health => &health::Health {
+            side: Side::Upgrade,
+        },
+        Step::OpenDoor => &open_door::OpenDoor {
+            side: Side::Upgrade,
+        },
+        Step::Decide => &decide::Decide,
+        Step::EndProduction => &retire::Retire {
+            side: Side::Production,
+        },
+        Step::CommitMirrors => &mirrors::StartMirrors {
+            survivor: Side::Upgrade,
+        },
+        Step::CancelFork => &cancel_fork::CancelFork,
+        Step::AbortHoldDoor => &hold_door::HoldDoor {
+            serving: Side::Upgrade,
+        },
+        Step::AbortStopApps => &stop_apps::StopApps {
+            side: Side::Upgrade,
+            users_wait: true,
+        },
+        Step::AbortCloseData => &close_data::CloseData {
+            side: Side::Upgrade,
+        },
+        Step::AbortRelease => &release::Release {
+            side: Side::Upgrade,
+        },
+        Step::EndUpgrade => &retire::Retire {
+            side: Side::Upgrade,
+        },
+        Step::AbortAttach => &attach::Attach {
+            side: Side::Production,
+        },
+        Step::AbortMount => &mount::Mount {
+            side: Side::Production,
+        },
+        Step::AbortStartApps => &start_apps::StartApps {
+            side: Side::Production,
+        },
+        Step::AbortOpenDoor => &open_door::OpenDoor {
+            side: Side::Production,
+        },
+        Step::AbortMirrors => &mirrors::StartMirrors {
+            survivor: Side::Production,
+        },
+        Step::CleanGuest => &clean::CleanGuest,
+        Step::CleanHost => &clean::CleanHost,
+    }
+}

@@ -1,0 +1,106 @@
+//! Takes data disks and network from a side and pauses it.
+//!
+//! From the moment the book names no owner, nobody continues this machine by itself: not the guard, not a restarted
+//! server. Network down here comes before network up there (invariant 18).
+
+use super::{Action, Seen};
+use crate::context::{Cx, Step};
+use async_trait::async_trait;
+use flipside_model::{DiskRole, Fact, Severity, Side, StaleReason};
+use flipside_platform::RunState;
+
+pub(super) struct Release {
+    pub side: Side,
+}
+
+#[async_trait]
+impl Action for Release {
+    async fn observe(&self, cx: &Cx) -> Step<Seen> {
+        let view = cx.view_of(self.side).await?;
+        let plugged = cx
+            .disks(DiskRole::Data)
+            .iter()
+            .any(|d| view.disks.contains_key(d));
+        let owns = cx
+            .book()
+            .await?
+            .owner
+            .is_some_and(|o| Some(o) == cx.facts().machine(self.side));
+        let still = matches!(view.run, RunState::Absent | RunState::Paused);
+        Ok(if !plugged && !view.link_up && !owns && still {
+            Seen::Done
+        } else {
+            Seen::Todo
+        })
+    }
+
+    async fn act(&self, cx: &Cx) -> Step {
+        let Some(machine) = cx.facts().machine(self.side) else {
+            return Ok(());
+        };
+        let held = cx.exclusive().await?;
+        let cut = cx.ports.network.cut().await?;
+        if cut > 0 {
+            cx.ledger.log(
+                Severity::Information,
+                format!("{cut} idle connection(s) were closed"),
+            )?;
+        }
+        let view = cx.view(machine).await?;
+        if view.run.is_present() {
+            cx.ports.machine.set_link(machine, false).await?;
+            for disk in cx.disks(DiskRole::Data) {
+                carry_unfinished(cx, machine, &disk).await?;
+                cx.ports.disk.unplug(machine, &disk).await?;
+            }
+        }
+        cx.edit_book(&held, |book| {
+            if book.owner == Some(machine) {
+                book.owner = None;
+            }
+        })
+        .await?;
+        if cx.view(machine).await?.run == RunState::Running {
+            cx.ports.machine.pause(machine).await?;
+        }
+        Ok(())
+    }
+
+    async fn undo(&self, cx: &Cx) -> Step {
+        super::attach::attach(cx, self.side).await
+    }
+}
+
+/// A data mirror whose resynchronisation was given up takes its remaining bitmap along (design 3.8).
+async fn carry_unfinished(
+    cx: &Cx,
+    machine: flipside_model::MachineId,
+    disk: &flipside_model::DiskName,
+) -> Step {
+    let book = cx.book().await?;
+    let stale = book
+        .disks
+        .get(disk)
+        .is_some_and(|p| matches!(p.stale(), Some((_, StaleReason::Session))));
+    let view = cx.view(machine).await?;
+    let tracked = view
+        .disks
+        .get(disk)
+        .is_some_and(|d| d.dirty_bytes.is_some());
+    if !(stale && tracked) {
+        return Ok(());
+    }
+    match cx.ports.disk.carry_out(machine, disk).await {
+        Ok(carried) => {
+            cx.ledger.fact(Fact::Carried(carried))?;
+        }
+        Err(error) => {
+            // Not worth an outage: without the bitmap the whole disk is compared later.
+            cx.ledger.write(flipside_model::Record::problem(
+                Severity::Warning,
+                &error.into(),
+            ))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! Takes the throw-away copies of the data disks from the Upgrade Side (SP-02, design 3.5).
+//!
+//! Nothing is detached that is in use: the guest closes its file systems, proves that nobody uses the disks, and only
+//! then are they unplugged. After that the second data legs are free to go back to Production.
+
+use super::{Action, Seen};
+use crate::context::{Cx, Step};
+use async_trait::async_trait;
+use flipside_model::{DiskRole, LegRole, Problem, ProblemCode, Side, StaleReason};
+use flipside_platform::RunState;
+
+pub(super) struct RemoveData;
+
+#[async_trait]
+impl Action for RemoveData {
+    async fn observe(&self, cx: &Cx) -> Step<Seen> {
+        let view = cx.view_of(Side::Upgrade).await?;
+        let data = cx.disks(DiskRole::Data);
+        let plugged = data.iter().any(|d| view.disks.contains_key(d));
+        let book = cx.book().await?;
+        let frozen = book
+            .disks
+            .values()
+            .any(|p| p.get(p.authority.other()).role == LegRole::Frozen);
+        Ok(if plugged || frozen {
+            Seen::Todo
+        } else {
+            Seen::Done
+        })
+    }
+
+    async fn act(&self, cx: &Cx) -> Step {
+        let upgrade = cx.machine(Side::Upgrade)?;
+        let data = cx.disks(DiskRole::Data);
+        let view = cx.view(upgrade).await?;
+        let plugged: Vec<String> = data
+            .iter()
+            .filter(|d| view.disks.contains_key(*d))
+            .map(|d| d.as_str().to_owned())
+            .collect();
+        if !plugged.is_empty() {
+            if view.run != RunState::Running {
+                return Err(
+                    Problem::new(ProblemCode::NotReady, "the Upgrade Side is not running")
+                        .advise("`flipside restart --side upgrade`, then `flipside retry`")
+                        .into(),
+                );
+            }
+            cx.ports.guest.close_data(upgrade, &plugged).await?;
+        }
+        let held = cx.exclusive().await?;
+        for disk in &data {
+            cx.ports.disk.unplug(upgrade, disk).await?;
+        }
+        cx.edit_book(&held, |book| {
+            for pair in book.disks.values_mut() {
+                let other = pair.authority.other();
+                if pair.get(other).role == LegRole::Frozen {
+                    pair.get_mut(other).role = LegRole::Stale(StaleReason::Session);
+                }
+            }
+        })
+        .await?;
+        Ok(())
+    }
+}
