@@ -34,8 +34,19 @@ impl LegPort for SimPorts {
         loop {
             let token = match name.take() {
                 Some(name) => {
-                    self.call(Class::Act, None, name, |s, _| Ok(take(s)))
-                        .await?
+                    let mut taken = None;
+                    let answer = self
+                        .call(Class::Act, None, name, |s, _| {
+                            taken = take(s);
+                            Ok(taken)
+                        })
+                        .await;
+                    if let (Err(_), Some(token)) = (&answer, taken) {
+                        // A lease is a lock of this process: whoever gets no answer has none.
+                        let world = self.world.clone();
+                        drop(Held { world, token });
+                    }
+                    answer?
                 }
                 None => {
                     tokio::time::sleep(Duration::from_millis(10)).await;

@@ -12,33 +12,33 @@ use flipside_platform::{
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub const M1: MachineId = MachineId(1);
-pub const M2: MachineId = MachineId(2);
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const M1: MachineId = MachineId(1);
+pub(crate) const M2: MachineId = MachineId(2);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-pub fn system0() -> DiskName {
+pub(crate) fn system0() -> DiskName {
     DiskName::new("system0").expect("valid")
 }
 
-pub fn data0() -> DiskName {
+pub(crate) fn data0() -> DiskName {
     DiskName::new("data0").expect("valid")
 }
 
-pub struct Story {
-    pub world: SimWorld,
-    pub ports: Ports,
-    pub lease: Option<Lease>,
-    pub held: Held,
-    pub acknowledged: u32,
-    pub resyncs: Vec<ResyncFigures>,
+pub(crate) struct Story {
+    pub(crate) world: SimWorld,
+    pub(crate) ports: Ports,
+    pub(crate) lease: Option<Lease>,
+    pub(crate) held: Held,
+    pub(crate) acknowledged: u32,
+    pub(crate) resyncs: Vec<ResyncFigures>,
 }
 
 impl Story {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(SimOptions::default()).await
     }
 
-    pub async fn with(options: SimOptions) -> Self {
+    pub(crate) async fn with(options: SimOptions) -> Self {
         let world = SimWorld::new(&example_spec(1, 1), options);
         world.power_on().expect("powers on");
         let ports = world.ports();
@@ -55,7 +55,7 @@ impl Story {
     }
 
     /// Checks every invariant, lets client and guests write, and checks again.
-    pub fn check(&mut self) {
+    pub(crate) fn check(&mut self) {
         self.world.check_invariants().expect("before the writes");
         if self.world.client_write().acknowledged() {
             self.acknowledged += 1;
@@ -66,25 +66,25 @@ impl Story {
         self.world.check_invariants().expect("after the writes");
     }
 
-    pub fn done<T>(&mut self, result: PortResult<T>) -> T {
+    pub(crate) fn done<T>(&mut self, result: PortResult<T>) -> T {
         let last = self.world.trace().last().cloned().unwrap_or_default();
         let value = result.unwrap_or_else(|e| panic!("{last}: {e}"));
         self.check();
         value
     }
 
-    pub async fn book(&mut self, change: impl FnOnce(&mut LegBook)) {
+    pub(crate) async fn book(&mut self, change: impl FnOnce(&mut LegBook)) {
         let mut book = self.ports.legs.load().await.expect("loads");
         change(&mut book);
         let stored = self.ports.legs.store(&book).await;
         self.done(stored);
     }
 
-    pub fn units(&self) -> Vec<String> {
+    pub(crate) fn units(&self) -> Vec<String> {
         vec!["db.service".to_owned(), "web.service".to_owned()]
     }
 
-    pub fn starts(&self) -> Vec<UnitStart> {
+    pub(crate) fn starts(&self) -> Vec<UnitStart> {
         let start = |unit| UnitStart {
             unit,
             required: true,
@@ -92,7 +92,7 @@ impl Story {
         self.units().into_iter().map(start).collect()
     }
 
-    pub fn mounts(&self) -> Vec<MountPoint> {
+    pub(crate) fn mounts(&self) -> Vec<MountPoint> {
         vec![MountPoint {
             disk: data0(),
             target: "/srv/data0".to_owned(),
@@ -100,7 +100,7 @@ impl Story {
         }]
     }
 
-    pub fn set(&self) -> HoldSet {
+    pub(crate) fn set(&self) -> HoldSet {
         HoldSet {
             units: self.units(),
             mounts: self.mounts(),
@@ -108,7 +108,7 @@ impl Story {
         }
     }
 
-    pub async fn fork(&mut self) {
+    pub(crate) async fn fork(&mut self) {
         let p = self.ports.clone();
         let until = p.clock.now_ms() + 60_000;
         self.book(|b| {
@@ -148,7 +148,7 @@ impl Story {
         self.done(r);
     }
 
-    pub async fn split(&mut self) {
+    pub(crate) async fn split(&mut self) {
         self.fork().await;
         let p = self.ports.clone();
         let (set, units) = (self.set(), self.units());
@@ -168,7 +168,7 @@ impl Story {
     }
 
     /// Rewrites the other leg from this one, recorded first and after.
-    pub async fn resync(&mut self, id: MachineId, disk: DiskName, from: Leg, how: ResyncStart) {
+    pub(crate) async fn resync(&mut self, id: MachineId, disk: DiskName, from: Leg, how: ResyncStart) {
         let p = self.ports.clone();
         let to = from.other();
         self.book(|b| {
@@ -197,7 +197,7 @@ impl Story {
     }
 
     /// Moves the users from one machine to another, which runs.
-    pub async fn take(&mut self, from: MachineId) {
+    pub(crate) async fn take(&mut self, from: MachineId) {
         let p = self.ports.clone();
         let units = self.units();
         let r = p.network.hold().await;
@@ -218,7 +218,7 @@ impl Story {
         self.done(r);
     }
 
-    pub async fn give(&mut self, to: MachineId) {
+    pub(crate) async fn give(&mut self, to: MachineId) {
         let p = self.ports.clone();
         self.book(|b| b.owner = Some(to)).await;
         let r = p.machine.resume(to).await;
@@ -247,7 +247,7 @@ impl Story {
         assert!(self.world.client_ok(), "{:?}", self.world.serving());
     }
 
-    pub async fn merge(&mut self) {
+    pub(crate) async fn merge(&mut self) {
         let p = self.ports.clone();
         let (set, held) = (self.set(), self.held.clone());
         let r = p.guest.prepare_release(M2, &set, &held).await;
@@ -259,7 +259,7 @@ impl Story {
     }
 
     /// Ends a machine and gives the other its bitmap.
-    pub async fn carry(&mut self, from: MachineId, to: MachineId) {
+    pub(crate) async fn carry(&mut self, from: MachineId, to: MachineId) {
         let p = self.ports.clone();
         let r = p.disk.carry_out(from, &system0()).await;
         let carried = self.done(r);
@@ -269,7 +269,7 @@ impl Story {
         assert!(self.done(r) >= carried.dirty_bytes);
     }
 
-    pub async fn commit(&mut self) {
+    pub(crate) async fn commit(&mut self) {
         let p = self.ports.clone();
         self.book(|b| {
             let pair = b.disks.get_mut(&system0()).expect("there");
@@ -287,7 +287,7 @@ impl Story {
         self.done(r);
     }
 
-    pub async fn abort(&mut self) {
+    pub(crate) async fn abort(&mut self) {
         let p = self.ports.clone();
         self.take(M2).await;
         let r = p.machine.pause(M2).await;
