@@ -152,6 +152,13 @@ impl Cx {
         }
     }
 
+    /// Says whether a side has given data and network up (or never had them), by the durable owner record. Then the
+    /// steps that lead there are behind it, whatever its guest would answer.
+    pub(crate) async fn gave_up(&self, side: Side) -> Result<bool, Problem> {
+        let owner = self.book().await?.owner;
+        Ok(owner.is_none() || owner != self.facts().machine(side))
+    }
+
     pub(crate) fn disks(&self, role: DiskRole) -> Vec<DiskName> {
         self.spec.disks_of(role).map(|d| d.name.clone()).collect()
     }

@@ -363,6 +363,7 @@ impl System {
         cx.ledger
             .log(Severity::Information, "the Upgrade Side is being restarted")?;
         if before.is_none() || cx.ports.guest.restart(machine).await.is_err() {
+            let _held = cx.exclusive().await?;
             return Ok(cx.ports.machine.reset(machine).await?);
         }
         let limit = tokio::time::Instant::now() + RESTART_WAIT;
@@ -378,6 +379,7 @@ impl System {
             Severity::Warning,
             "the Upgrade Side did not restart by itself and was reset",
         )?;
+        let _held = cx.exclusive().await?;
         Ok(cx.ports.machine.reset(machine).await?)
     }
 }

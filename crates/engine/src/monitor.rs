@@ -104,31 +104,35 @@ impl Monitor {
             cx.ledger.touch();
         }
         if let (Some(machine), Some(view)) = (facts.production, view) {
-            self.notice_end(cx, machine, view.run).await?;
+            if matches!(view.run, RunState::Shutdown | RunState::Absent) {
+                self.notice_end(cx, machine).await?;
+            }
         }
         Ok(())
     }
 
     /// A guest that shut itself down outside a session: its machine is ended cleanly, as after `system stop`.
-    async fn notice_end(&self, cx: &Cx, machine: MachineId, run: RunState) -> Result<(), Problem> {
+    async fn notice_end(&self, cx: &Cx, machine: MachineId) -> Result<(), Problem> {
+        let held = cx.exclusive().await?;
         let state = cx.state();
-        if (state.upgrade, state.operational) == (UpgradeState::Idle, OperationalState::Busy)
-            || state.upgrade != UpgradeState::Idle
-        {
+        let idle =
+            state.upgrade == UpgradeState::Idle && state.operational != OperationalState::Busy;
+        if !idle || state.facts.production != Some(machine) {
             return Ok(());
         }
-        match run {
+        // Looked at again under the lease: it may have been starting a moment ago.
+        match cx.view(machine).await?.run {
             RunState::Shutdown => {
                 cx.ledger
                     .log(Severity::Information, "the guest shut itself down")?;
-                power::settle_power(cx, machine, false).await
+                power::settle_power(cx, &held, machine, false).await
             }
             RunState::Absent => {
                 cx.ledger.log(
                     Severity::Error,
                     "the system's machine has ended unexpectedly",
                 )?;
-                power::settle_power(cx, machine, true).await
+                power::settle_power(cx, &held, machine, true).await
             }
             _ => Ok(()),
         }

@@ -1,6 +1,6 @@
 //! Power: starting a system from its legs, and stopping it cleanly.
 
-use crate::context::{Cx, POLL};
+use crate::context::{Cx, Exclusive, POLL};
 use flipside_model::{
     Fact, LegBook, LegRole, MachineId, OperationalState, Problem, ProblemCode, Severity, Side,
     StaleReason, UpgradeState,
@@ -113,7 +113,9 @@ pub(crate) async fn off(cx: &Cx, kill: bool) -> Result<(), Problem> {
     if run.is_present() && run != RunState::Shutdown && !kill {
         shut_down(cx, machine).await?;
     }
-    settle_power(cx, machine, kill).await?;
+    let held = cx.exclusive().await?;
+    settle_power(cx, &held, machine, kill).await?;
+    drop(held);
     cx.ports.network.shut().await?;
     cx.ledger.log(
         Severity::Success,
@@ -128,6 +130,7 @@ pub(crate) async fn off(cx: &Cx, kill: bool) -> Result<(), Problem> {
 
 async fn shut_down(cx: &Cx, machine: MachineId) -> Result<(), Problem> {
     if cx.ports.guest.shut_down(machine).await.is_err() {
+        let _held = cx.exclusive().await?;
         cx.ports.machine.power_down(machine).await?;
     }
     let limit = tokio::time::Instant::now() + SHUTDOWN;
@@ -152,8 +155,12 @@ async fn shut_down(cx: &Cx, machine: MachineId) -> Result<(), Problem> {
 }
 
 /// Ends the process of a machine that has shut down, and records a clean end if it was one.
-pub(crate) async fn settle_power(cx: &Cx, machine: MachineId, killed: bool) -> Result<(), Problem> {
-    let held = cx.exclusive().await?;
+pub(crate) async fn settle_power(
+    cx: &Cx,
+    held: &Exclusive<'_>,
+    machine: MachineId,
+    killed: bool,
+) -> Result<(), Problem> {
     let run = cx.view(machine).await?.run;
     let clean = run == RunState::Shutdown && !killed;
     for disk in cx.mirrors.progress().into_keys() {
@@ -162,7 +169,7 @@ pub(crate) async fn settle_power(cx: &Cx, machine: MachineId, killed: bool) -> R
         }
     }
     cx.ports.machine.end(machine).await?;
-    cx.edit_book(&held, |book| {
+    cx.edit_book(held, |book| {
         book.clean |= clean;
         book.owner = None;
     })

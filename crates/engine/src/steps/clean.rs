@@ -44,6 +44,7 @@ impl Action for CleanHost {
     }
 
     async fn act(&self, cx: &Cx) -> Step {
+        let _held = cx.exclusive().await?;
         for disk in &cx.spec.disks {
             cx.ports.disk.drop_carried(&disk.name).await?;
         }

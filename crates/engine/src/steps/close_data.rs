@@ -13,6 +13,9 @@ pub(super) struct CloseData {
 #[async_trait]
 impl Action for CloseData {
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
+        if cx.gave_up(self.side).await? {
+            return Ok(Seen::Done);
+        }
         let view = cx.view_of(self.side).await?;
         let plugged = cx
             .disks(DiskRole::Data)
@@ -44,6 +47,7 @@ impl Action for CloseData {
                 let text =
                     "the Upgrade Side did not let go of its data; its machine is ended instead";
                 cx.ledger.log(Severity::Warning, text)?;
+                let _held = cx.exclusive().await?;
                 cx.ports.machine.end(machine).await?;
                 Ok(())
             }

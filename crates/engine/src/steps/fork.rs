@@ -83,7 +83,10 @@ async fn switched(cx: &Cx) -> Step<bool> {
 }
 
 async fn copy_and_switch(cx: &Cx, production: MachineId, upgrade: MachineId) -> Step {
-    cx.ports.machine.fork_begin(production, upgrade).await?;
+    {
+        let _held = cx.exclusive().await?;
+        cx.ports.machine.fork_begin(production, upgrade).await?;
+    }
     loop {
         cx.safe_point("copying the memory")?;
         let view = cx.ports.machine.fork_poll(production).await?;

@@ -14,8 +14,13 @@ pub(super) struct HoldDoor {
 #[async_trait]
 impl Action for HoldDoor {
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
-        let held = cx.ports.network.view().await?.open_to.is_none();
-        Ok(if held && cx.facts().outage_open {
+        let open_to = cx.ports.network.view().await?.open_to;
+        let held = open_to.is_none() && cx.facts().outage_open;
+        // A retry after the users have moved already must not shut them out again.
+        let moved = open_to.is_some()
+            && open_to == cx.book().await?.owner
+            && cx.gave_up(self.serving).await?;
+        Ok(if held || moved {
             Seen::Done
         } else {
             Seen::Todo

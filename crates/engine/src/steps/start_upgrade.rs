@@ -29,11 +29,11 @@ impl Action for StartUpgrade {
 
     async fn act(&self, cx: &Cx) -> Step {
         let production = cx.machine(Side::Production)?;
+        let held = cx.exclusive().await?;
         if let Some(left_over) = cx.facts().upgrade {
             // Of an earlier try that did not come to the fork: it holds nothing.
             cx.ports.machine.end(left_over).await?;
         }
-        let held = cx.exclusive().await?;
         legs::reconcile(cx, &held, production).await?;
         let mut upgrade = MachineId(0);
         let book = cx

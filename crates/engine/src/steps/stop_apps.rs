@@ -16,6 +16,9 @@ pub(super) struct StopApps {
 #[async_trait]
 impl Action for StopApps {
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
+        if self.users_wait && cx.gave_up(self.side).await? {
+            return Ok(Seen::Done);
+        }
         let machine = cx.machine(self.side)?;
         if cx.view(machine).await?.run != RunState::Running {
             return Ok(if self.gives_way() {
