@@ -168,7 +168,13 @@ impl Story {
     }
 
     /// Rewrites the other leg from this one, recorded first and after.
-    pub(crate) async fn resync(&mut self, id: MachineId, disk: DiskName, from: Leg, how: ResyncStart) {
+    pub(crate) async fn resync(
+        &mut self,
+        id: MachineId,
+        disk: DiskName,
+        from: Leg,
+        how: ResyncStart,
+    ) {
         let p = self.ports.clone();
         let to = from.other();
         self.book(|b| {
@@ -188,11 +194,16 @@ impl Story {
                 other => panic!("{other:?}"),
             }
         }
+        let until = p.clock.now_ms() + 10_000;
+        self.book(|b| b.pause_until_ms = Some(until)).await;
         let r = p.disk.resync_finish(id, &disk).await;
         let figures = self.done(r);
         self.resyncs.push(figures);
-        self.book(|b| b.disks.get_mut(&disk).expect("there").get_mut(to).role = LegRole::Live)
-            .await;
+        self.book(|b| {
+            b.disks.get_mut(&disk).expect("there").get_mut(to).role = LegRole::Live;
+            b.pause_until_ms = None;
+        })
+        .await;
         assert!(self.world.legs_equal(&disk));
     }
 
