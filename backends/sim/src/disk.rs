@@ -174,7 +174,9 @@ impl State {
         let bits = self.dirty(id, disk)?;
         let dirty_bytes = bits.len() as u64 * BLOCK_BYTES;
         part.step()?;
+        // One carrier for each disk: what was stored before is gone.
         let stored = self.carriers.entry(disk.clone()).or_default();
+        stored.clear();
         let carrier = stored.entry(id).or_default();
         *carrier = Carrier::default();
         part.step()?;

@@ -247,17 +247,11 @@ impl State {
             self.machines.remove(&fork.to);
         }
         part.step()?;
+        // An interrupted swap is taken back. A leg that has left stays away: the bitmap says by how little.
         for (disk, legs) in &fork.before {
-            if legs.is_empty() {
-                continue;
-            }
             let plugged = self.machine(from)?.disks.get(disk);
-            if plugged.is_some_and(|p| p.legs() != legs.as_slice()) {
+            if plugged.is_some_and(|p| p.source == DiskSource::Placeholder) {
                 self.swap_root(from, disk, legs, &mut Part::whole())?;
-            }
-            if legs.len() > 1 {
-                let machine = self.machine(from)?;
-                machine.bitmaps.retain(|(name, _), _| name != disk);
             }
         }
         part.step()?;

@@ -4,7 +4,7 @@ use crate::call::{Class, SimPorts};
 use crate::options::BLOCK_BYTES;
 use crate::state::{Machine, Part, Plugged, State};
 use async_trait::async_trait;
-use flipside_model::{DiskName, DiskRole, ForkFigures, Leg, MachineId};
+use flipside_model::{DiskName, DiskRole, Firmware, ForkFigures, Leg, MachineId};
 use flipside_platform::{
     DiskSource, DiskView, ForkView, MachinePort, MachineView, PortError, PortErrorKind, PortResult,
     RunState, StartMode, StartPlan,
@@ -87,10 +87,17 @@ impl State {
             .and_then(|(leg, disk)| self.truth.line.get(&(disk, leg)).copied());
         let line = match plan.mode {
             StartMode::Incoming { .. } => id,
-            StartMode::Boot { after } => after
-                .and_then(|a| self.lines.get(&a).copied())
-                .or(of_leg)
-                .unwrap_or(id),
+            StartMode::Boot { after } => {
+                let before = after.and_then(|a| self.lines.get(&a).copied());
+                // Pitfall 22: variables of the other side are state of the other side.
+                if self.spec.firmware == Firmware::Uefi
+                    && let (Some(before), Some(of_leg)) = (before, of_leg)
+                    && before != of_leg
+                {
+                    self.violate(format!("{id} has the firmware variables of another side"));
+                }
+                of_leg.or(before).unwrap_or(id)
+            }
         };
         let run = match plan.mode {
             StartMode::Incoming { .. } => RunState::Incoming,

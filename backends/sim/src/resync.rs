@@ -180,8 +180,6 @@ impl State {
             let both = machine.disks.get(disk).is_some_and(|d| d.legs().len() == 2);
             let figures = machine.resynced.get(disk).cloned().filter(|_| both);
             if let Some(figures) = figures {
-                part.step()?;
-                self.let_run(id)?;
                 return Ok(figures);
             }
             let text = format!("No resynchronisation of {disk} is running.");
@@ -199,7 +197,9 @@ impl State {
         }
         part.step()?;
         let machine = self.machine(id)?;
-        if machine.run == RunState::Running {
+        // One that was paused before stays paused: it may be meant so, or be left by a call that did not end.
+        let ran = machine.run == RunState::Running;
+        if ran {
             machine.run = RunState::Paused;
         }
         part.step()?;
@@ -209,7 +209,7 @@ impl State {
             if !self.copy(disk, &mut job, block) {
                 let why = job.failed.clone().unwrap_or_default();
                 self.machine(id)?.resyncs.insert(disk.clone(), job);
-                self.let_run(id)?;
+                self.let_run(id, ran)?;
                 return Err(PortError::failed(why).about(disk.as_str()));
             }
         }
@@ -238,13 +238,13 @@ impl State {
             self.truth.line.insert((disk.clone(), job.to), line);
         }
         part.step()?;
-        self.let_run(id)?;
+        self.let_run(id, ran)?;
         Ok(figures)
     }
 
-    /// Continues a guest that a pause of ours stopped.
-    fn let_run(&mut self, id: MachineId) -> PortResult<()> {
-        if self.machine(id)?.run == RunState::Paused {
+    /// Continues a guest that our pause stopped.
+    fn let_run(&mut self, id: MachineId, ran: bool) -> PortResult<()> {
+        if ran && self.machine(id)?.run == RunState::Paused {
             self.repeat_write(id)?;
         }
         Ok(())
@@ -266,7 +266,6 @@ impl State {
                 && plugged.source == DiskSource::Placeholder
             {
                 plugged.source = DiskSource::Legs(vec![job.from]);
-                self.let_run(id)?;
             }
         }
         let machine = self.machine(id)?;
@@ -275,5 +274,21 @@ impl State {
             machine.targets.remove(disk);
         }
         Ok(())
+    }
+
+    /// Ends full compares, which die with the server.
+    pub(crate) fn drop_compares(&mut self) {
+        for machine in self.machines.values_mut() {
+            let dead: Vec<DiskName> = machine
+                .resyncs
+                .iter()
+                .filter(|(_, job)| job.comparing)
+                .map(|(disk, _)| disk.clone())
+                .collect();
+            for disk in dead {
+                machine.resyncs.remove(&disk);
+                machine.targets.remove(&disk);
+            }
+        }
     }
 }

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 /// | `machine.start` | process there (booting: paused and not booted; incoming: not listening) · running or listening |
 /// | `machine.end` | process gone · what it left removed |
 /// | `machine.fork_switch` | for each disk of `keep`: placeholder in · new root · leg closed; then memory sent (source `PostMigrate`, other `Paused`) · other one's bitmaps · source continued |
-/// | `machine.fork_cancel` | fork given up, paused · both legs back · continued |
+/// | `machine.fork_cancel` | fork given up, paused · interrupted swaps taken back · continued |
 /// | `disk.set_legs` | placeholder in · new root · other legs closed |
 /// | `disk.unplug` | device gone · nodes closed |
 /// | `disk.plug` | nodes open · device there |
@@ -124,12 +124,14 @@ impl SimWorld {
         let _ = crashes.wait_for(|crashed| *crashed).await;
     }
 
-    /// Begins a new life of the server, dead before or not: take [`SimWorld::ports`] again.
+    /// Begins a new life of the server, dead before or not: take [`SimWorld::ports`] again. A full compare is the
+    /// server's own work and ends with it; copying rounds go on.
     pub fn restart_server(&self) {
         self.with(|s| {
             s.crashed = false;
             s.epoch += 1;
             s.lease = None;
+            s.drop_compares();
         });
         self.crashes.send_replace(false);
     }

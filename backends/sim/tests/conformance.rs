@@ -5,16 +5,94 @@ use flipside_backend_sim::{SimOptions, SimWorld, example_spec};
 use flipside_model::{DiskName, MachineId, MountPoint, SystemSpec};
 use flipside_platform::Ports;
 use flipside_platform::conformance::{self, Fixture, GuestFixture};
+use std::collections::BTreeSet;
+
+/// Every method of the ports.
+const METHODS: [&str; 60] = [
+    "disk.carry_in",
+    "disk.carry_out",
+    "disk.drop_carried",
+    "disk.plug",
+    "disk.resync_cancel",
+    "disk.resync_finish",
+    "disk.resync_poll",
+    "disk.resync_start",
+    "disk.set_legs",
+    "disk.unplug",
+    "guest.cleanup",
+    "guest.close_data",
+    "guest.exec_kill",
+    "guest.exec_poll",
+    "guest.exec_start",
+    "guest.has_disk",
+    "guest.healthy",
+    "guest.hold",
+    "guest.lift",
+    "guest.lifted",
+    "guest.lower",
+    "guest.mounts",
+    "guest.open_data",
+    "guest.open_files",
+    "guest.ping",
+    "guest.prepare_release",
+    "guest.restart",
+    "guest.services",
+    "guest.set_clock",
+    "guest.shut_down",
+    "guest.start",
+    "guest.startup",
+    "guest.stop",
+    "guest.sync",
+    "guest.write_file",
+    "host.check_legs",
+    "host.facts",
+    "legs.lease",
+    "legs.load",
+    "legs.store",
+    "machine.end",
+    "machine.fork_begin",
+    "machine.fork_cancel",
+    "machine.fork_poll",
+    "machine.fork_switch",
+    "machine.list",
+    "machine.observe",
+    "machine.pause",
+    "machine.power_down",
+    "machine.reset",
+    "machine.resume",
+    "machine.set_link",
+    "machine.start",
+    "network.cut",
+    "network.drain",
+    "network.ensure",
+    "network.hold",
+    "network.open",
+    "network.shut",
+    "network.view",
+];
 
 struct Sim {
     world: SimWorld,
     guest: bool,
+    /// Methods called so far.
+    called: BTreeSet<String>,
 }
 
 impl Sim {
     fn new(guest: bool) -> Self {
         let world = SimWorld::new(&example_spec(1, 1), SimOptions::default());
-        Self { world, guest }
+        Self {
+            world,
+            guest,
+            called: BTreeSet::new(),
+        }
+    }
+
+    /// Notes which methods were called in this world.
+    fn note(&mut self) {
+        let method = |name: String| name.split('.').take(2).collect::<Vec<_>>().join(".");
+        self.called
+            .extend(self.world.trace().into_iter().map(method));
     }
 }
 
@@ -29,7 +107,8 @@ impl Fixture for Sim {
     }
 
     async fn reset(&mut self) -> Result<(), String> {
-        *self = Self::new(self.guest);
+        self.note();
+        self.world = Self::new(self.guest).world;
         Ok(())
     }
 
@@ -59,13 +138,20 @@ impl Fixture for Sim {
 
 #[tokio::test(start_paused = true)]
 async fn the_simulation_conforms() {
-    let results = conformance::run_all(&mut Sim::new(true)).await;
+    let mut sim = Sim::new(true);
+    let results = conformance::run_all(&mut sim).await;
+    sim.note();
     assert_eq!(results.len(), conformance::names().len());
     let wrong: Vec<String> = results
         .iter()
         .filter_map(|(name, result)| result.as_ref().err().map(|why| format!("{name}: {why}")))
         .collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let not_called: Vec<&str> = METHODS
+        .into_iter()
+        .filter(|m| !sim.called.contains(*m))
+        .collect();
+    assert!(not_called.is_empty(), "{not_called:?}");
 }
 
 #[tokio::test(start_paused = true)]

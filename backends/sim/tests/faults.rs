@@ -183,6 +183,64 @@ async fn a_torn_switch_can_be_repeated_or_given_up() {
     assert!(seen.len() >= 6, "{seen:#?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_torn_end_of_a_resync_is_finished_by_whoever_comes_next() {
+    for parts in 1..=4 {
+        let mut story = Story::new().await;
+        let world = story.world.clone();
+        world.plan(Fault::next(
+            "disk.resync_finish.*",
+            FaultKind::TornCrash(parts),
+        ));
+        assert!(until_crash(&world, async { story.split().await }).await);
+        assert_eq!(world.view(M1).run, RunState::Paused);
+        world.restart_server();
+        story.ports = world.ports();
+        let p = story.ports.clone();
+        story.lease = Some(p.legs.lease().await.expect("lease"));
+        p.disk.resync_finish(M1, &data0()).await.expect("finishes");
+        let run = world.view(M1).run;
+        assert_eq!(run, RunState::Paused, "only its own pause is ended");
+        p.machine.resume(M1).await.expect("continues");
+        world.change_book(|b| {
+            b.pause_until_ms = None;
+            b.disks.get_mut(&data0()).expect("there").b.role = LegRole::Live;
+        });
+        story.check();
+        assert!(world.legs_equal(&data0()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_compare_dies_with_the_server_and_rounds_do_not() {
+    for (how, left) in [
+        (ResyncStart::Bitmap, ResyncPhase::Nearly),
+        (ResyncStart::Compare, ResyncPhase::None),
+    ] {
+        let mut story = Story::new().await;
+        let world = story.world.clone();
+        story
+            .book(|b| {
+                let stale = LegRole::Stale(StaleReason::Session);
+                b.disks.get_mut(&data0()).expect("there").b.role = stale;
+            })
+            .await;
+        let p = story.ports.clone();
+        p.machine.pause(M1).await.expect("pauses");
+        let one = [Leg::A];
+        p.disk.set_legs(M1, &data0(), &one).await.expect("swaps");
+        p.machine.resume(M1).await.expect("continues");
+        story.check();
+        let disk = data0();
+        let start = p.disk.resync_start(M1, &disk, Leg::A, Leg::B, how, 0);
+        start.await.expect("starts");
+        world.restart_server();
+        let p = world.ports();
+        let phase = p.disk.resync_poll(M1, &disk).await.expect("polls").phase;
+        assert_eq!(phase, left);
+    }
+}
+
 // Design 3.2: a failing leg costs the guest nothing.
 #[tokio::test(start_paused = true)]
 async fn a_failing_leg_is_dropped_and_the_write_completes() {

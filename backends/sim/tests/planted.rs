@@ -3,8 +3,8 @@
 mod common;
 
 use common::{LONG, M1, M2, Story, data0, system0};
-use flipside_backend_sim::SimOptions;
-use flipside_model::{Leg, LegRole, MachineId, StaleReason};
+use flipside_backend_sim::{SimOptions, SimWorld, example_spec};
+use flipside_model::{Firmware, Leg, LegRole, MachineId, StaleReason};
 use flipside_platform::{DiskSource, ResyncPhase, ResyncStart, StartMode, StartPlan};
 use std::collections::BTreeMap;
 
@@ -204,18 +204,33 @@ async fn the_other_sides_system_disk_is_caught() {
     let mut story = Story::with(unlocked()).await;
     story.split().await;
     let p = story.ports.clone();
+    p.machine.pause(M2).await.expect("pauses");
+    let swapped = p.disk.set_legs(M2, &system0(), &[Leg::A]).await;
+    swapped.expect("swaps");
+    caught(
+        &story,
+        "m2 has leg A of system0, which belongs to another side",
+    );
+    caught(&story, "leg A of system0 is open in m1 and m2");
+}
+
+// Pitfall 22.
+#[tokio::test(start_paused = true)]
+async fn the_other_sides_firmware_variables_are_caught() {
+    let mut spec = example_spec(1, 1);
+    spec.firmware = Firmware::Uefi;
+    let mut story = Story::of(SimWorld::new(&spec, SimOptions::default())).await;
+    story.split().await;
+    let p = story.ports.clone();
     p.machine.end(M2).await.expect("ends");
+    p.machine.end(M1).await.expect("ends");
     let plan = StartPlan {
         mode: StartMode::Boot { after: Some(M2) },
         disks: BTreeMap::from([(system0(), DiskSource::Legs(vec![Leg::A]))]),
     };
     let id = MachineId(3);
     p.machine.start(id, &plan).await.expect("starts");
-    caught(
-        &story,
-        "m3 has leg A of system0, which belongs to another side",
-    );
-    caught(&story, "leg A of system0 is open in m1 and m3");
+    caught(&story, "m3 has the firmware variables of another side");
 }
 
 #[tokio::test(start_paused = true)]

@@ -160,7 +160,10 @@ pub trait GuestPort: Send + Sync {
     /// Opens an interactive shell on a terminal of this size (rows, columns).
     async fn shell(&self, id: MachineId, size: (u16, u16)) -> PortResult<Box<dyn ShellStream>> {
         let _ = (id, size);
-        Err(PortError::new(PortErrorKind::Unsupported, "this platform has no interactive shell"))
+        Err(PortError::new(
+            PortErrorKind::Unsupported,
+            "this platform has no interactive shell",
+        ))
     }
 }
 

@@ -39,7 +39,10 @@ impl Story {
     }
 
     pub(crate) async fn with(options: SimOptions) -> Self {
-        let world = SimWorld::new(&example_spec(1, 1), options);
+        Self::of(SimWorld::new(&example_spec(1, 1), options)).await
+    }
+
+    pub(crate) async fn of(world: SimWorld) -> Self {
         world.power_on().expect("powers on");
         let ports = world.ports();
         let mut story = Self {

@@ -289,3 +289,15 @@ pub(crate) async fn the_guest_shuts_down(b: &mut Bench<'_>) -> CheckResult {
     ok("end", b.p.machine.end(id).await)?;
     b.is(id, RunState::Absent).await
 }
+
+pub(crate) async fn the_power_button_is_heard(b: &mut Bench<'_>) -> CheckResult {
+    let (id, _) = b.boot().await?;
+    ok("power_down", b.p.machine.power_down(id).await)?;
+    let began = Instant::now();
+    while b.see(id).await?.run != RunState::Shutdown {
+        b.wait(began, "the guest to shut down").await?;
+    }
+    // The process is kept, and can be used again.
+    ok("reset", b.p.machine.reset(id).await)?;
+    b.is(id, RunState::Running).await
+}

@@ -84,3 +84,14 @@ pub(crate) async fn a_leg_in_use_is_refused(b: &mut Bench<'_>) -> CheckResult {
     b.is(second.last_machine, RunState::Absent).await?;
     b.is(id, RunState::Running).await
 }
+
+pub(crate) async fn the_reset_button_keeps_the_process(b: &mut Bench<'_>) -> CheckResult {
+    let id = b.power_on().await?;
+    let before = b.see(id).await?;
+    ok("reset", b.p.machine.reset(id).await)?;
+    let after = b.see(id).await?;
+    expect(
+        before == after,
+        format!("{before:?} became {after:?} by a reset"),
+    )
+}

@@ -42,12 +42,13 @@ macro_rules! checks {
 }
 
 /// Checks that need no operating system in the machine.
-const WITHOUT_GUEST: [Check; 25] = checks![
+const WITHOUT_GUEST: [Check; 26] = checks![
     checks_machine::an_unknown_machine_is_absent,
     checks_machine::starting_twice_is_starting_once,
     checks_machine::pausing_and_continuing_are_repeatable,
     checks_machine::ending_is_repeatable,
     checks_machine::the_link_is_down_at_first,
+    checks_machine::the_reset_button_keeps_the_process,
     checks_machine::a_leg_in_use_is_refused,
     checks_disk::one_leg_and_two_legs_again,
     checks_disk::legs_of_a_running_machine_are_left_alone,
@@ -71,7 +72,7 @@ const WITHOUT_GUEST: [Check; 25] = checks![
 ];
 
 /// Checks that speak to an operating system.
-const WITH_GUEST: [Check; 11] = checks![
+const WITH_GUEST: [Check; 12] = checks![
     checks_guest::the_guest_answers_and_keeps_its_boot_id,
     checks_guest::services_and_mounts_are_described,
     checks_guest::data_is_closed_and_opened_again,
@@ -83,6 +84,7 @@ const WITH_GUEST: [Check; 11] = checks![
     checks_hold::a_hold_keeps_services_down_until_lifted,
     checks_hold::a_hold_survives_a_restart_of_the_fork,
     checks_guest::the_guest_shuts_down,
+    checks_guest::the_power_button_is_heard,
 ];
 
 /// Lists the names of the checks that need no operating system.
