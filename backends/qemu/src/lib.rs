@@ -1,3 +1,38 @@
 //! The ports on real QEMU processes and a real guest.
+//!
+//! [`open_system`] is the way in: the [`QemuSystem`] it returns is the machine, disk, leg and host port of one
+//! system. `/work`'s recipe (`docs`, `qemu.md`) says why the block graph looks as it does; `nodes.rs` draws it.
 
+mod accel;
+mod blocks;
+mod book;
+mod carry;
+mod compare;
+mod conn;
+mod create;
+mod disk;
 pub mod door;
+mod error;
+mod finish;
+mod fork;
+pub mod guard;
+pub mod guest;
+mod host;
+mod image;
+mod img;
+mod layout;
+mod machine;
+pub mod network;
+mod nodes;
+mod paths;
+mod process;
+mod resync;
+mod start;
+mod swap;
+mod system;
+
+pub use conn::Voice;
+pub use create::{CreatedDisk, DiskContent, create_disk};
+pub use layout::Accelerator;
+pub use paths::{MachinePaths, SystemPaths};
+pub use system::{Options, QemuSystem, Reach, open_system};

@@ -1,1 +1,66 @@
-//! The API, and the one list of backends.
+//! The server: the API on a Unix socket, the systems it drives, and the one list of backends.
+//!
+//! It holds no state of its own: definitions, journals, leg books and machines are on the host, and it takes all of
+//! them up again when it starts. A second server on the same state directory is refused.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod backend;
+mod create;
+mod lock;
+mod registry;
+mod routes;
+mod session_routes;
+mod side_routes;
+mod socket;
+mod streams;
+
+use anyhow::Context;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+
+/// How long open streams may go on after the signal to stop; machines and guards are not touched by it.
+const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
+
+/// How the server is run.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// Where definitions, journals, leg books and machine sockets are.
+    pub state_dir: PathBuf,
+    /// The Unix socket of the API.
+    pub socket: PathBuf,
+    /// Address of the web console; the console comes with a later release, nothing listens there yet.
+    pub listen: Option<String>,
+    /// Product version.
+    pub version: String,
+}
+
+/// Runs the server until it is told to stop.
+pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    let _lock = lock::ServerLock::take(&options.state_dir)?;
+    let listener = socket::bind(&options.socket).await?;
+    let registry = Arc::new(registry::Registry::new(
+        options.state_dir.clone(),
+        options.version.clone(),
+    ));
+    registry.open_all().await;
+    info!(socket = %options.socket.display(), state = %options.state_dir.display(), "flipside serves");
+    let app = routes::router(registry.clone());
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let server = axum::serve(listener, app);
+    tokio::select! {
+        result = async { server.await } => result.context("the API ended")?,
+        _ = terminate.recv() => info!("told to stop; machines go on"),
+        _ = interrupt.recv() => info!("told to stop; machines go on"),
+    }
+    registry.close().await;
+    tokio::time::sleep(SHUTDOWN_GRACE).await;
+    if let Err(error) = std::fs::remove_file(&options.socket) {
+        warn!(%error, "the socket could not be removed");
+    }
+    Ok(())
+}

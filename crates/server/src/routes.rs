@@ -1,0 +1,85 @@
+//! The routes of the API, version 1 (`flipside_model::api` lists them).
+
+use crate::answer::{Answer, Refused};
+use crate::registry::Registry;
+use crate::{create, session_routes, side_routes, streams};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use flipside_model::api::Version;
+use flipside_model::{Problem, ProblemCode, Status, SystemSpec};
+use std::sync::Arc;
+
+/// Requests but file copies are small: 2 MiB hold a configuration file of 1 MiB, escaped.
+const MAX_BODY: usize = 2 << 20;
+
+pub(crate) fn router(registry: Arc<Registry>) -> Router {
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/systems", get(list).post(create::create))
+        .route("/v1/systems/{name}", get(status).delete(delete))
+        .route("/v1/systems/{name}/spec", get(spec))
+        .route("/v1/systems/{name}/power", post(session_routes::power))
+        .route("/v1/systems/{name}/session", post(session_routes::session))
+        .route("/v1/systems/{name}/restart", post(session_routes::restart))
+        .route("/v1/systems/{name}/status", get(streams::status))
+        .route("/v1/systems/{name}/log", get(streams::log))
+        .route("/v1/systems/{name}/run", post(side_routes::run))
+        .route(
+            "/v1/systems/{name}/file",
+            put(side_routes::file).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/v1/systems/{name}/shell", get(side_routes::shell))
+        .fallback(no_route)
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(registry)
+}
+
+async fn no_route() -> Refused {
+    Refused(
+        Problem::new(
+            ProblemCode::NotFound,
+            "this server does not know that request",
+        )
+        .advise("client and server may be of different versions: `flipside --version`"),
+    )
+}
+
+async fn version(State(registry): State<Arc<Registry>>) -> Json<Version> {
+    Json(Version {
+        version: registry.version().to_owned(),
+        api: 1,
+        pid: std::process::id(),
+    })
+}
+
+async fn list(State(registry): State<Arc<Registry>>) -> Json<Vec<Status>> {
+    let mut all = Vec::new();
+    for system in registry.list().await {
+        all.push(system.fresh_status().await);
+    }
+    Json(all)
+}
+
+async fn status(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+) -> Answer<Json<Status>> {
+    Ok(Json(registry.get(&name).await?.fresh_status().await))
+}
+
+async fn spec(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+) -> Answer<Json<SystemSpec>> {
+    Ok(Json(registry.get(&name).await?.spec().clone()))
+}
+
+async fn delete(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+) -> Answer<StatusCode> {
+    registry.delete(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,209 @@
+//! What a client does on a side: programs, files, a shell.
+
+use crate::answer::{Answer, Refused};
+use crate::registry::Registry;
+use crate::streams::{channel, lines};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::{CONNECTION, UPGRADE};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use flipside_engine::System;
+use flipside_model::api::{Copied, RunEvent, RunRequest};
+use flipside_model::{MachineId, Problem, ProblemCode, Side};
+use flipside_platform::ExecRequest;
+use futures_util::StreamExt;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+/// How often a running program is asked for output at first, and at most: output should feel live, and every question
+/// costs the guest a little.
+const POLL_FIRST: Duration = Duration::from_millis(20);
+const POLL_MOST: Duration = Duration::from_millis(250);
+
+/// Bytes given to the guest in one piece; larger ones are not faster through the agent.
+const PIECE: usize = 1 << 20;
+
+pub(crate) async fn run(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Json(request): Json<RunRequest>,
+) -> Answer<Response> {
+    let system = registry.get(&name).await?;
+    if request.argv.is_empty() {
+        return Err(Problem::new(ProblemCode::Usage, "no program was named").into());
+    }
+    let machine = system.machine_for(request.side)?;
+    let exec = ExecRequest {
+        argv: request.argv,
+        env: Vec::new(),
+        timeout: None,
+    };
+    let handle = system.ports().guest.exec_start(machine, &exec).await?;
+    let (sender, receiver) = channel();
+    tokio::spawn(follow_program(system, machine, handle, sender));
+    Ok(lines(receiver))
+}
+
+async fn follow_program(
+    system: System,
+    machine: MachineId,
+    handle: u64,
+    sender: mpsc::Sender<RunEvent>,
+) {
+    let guest = system.ports().guest.clone();
+    let mut pause = POLL_FIRST;
+    loop {
+        let output = match guest.exec_poll(machine, handle).await {
+            Ok(output) => output,
+            Err(error) => {
+                let _ = sender.send(RunEvent::Failed(error.into())).await;
+                return;
+            }
+        };
+        let quiet = output.out.is_empty() && output.err.is_empty();
+        let mut events = Vec::new();
+        if !output.out.is_empty() {
+            events.push(RunEvent::Out(STANDARD.encode(&output.out)));
+        }
+        if !output.err.is_empty() {
+            events.push(RunEvent::Err(STANDARD.encode(&output.err)));
+        }
+        events.extend(output.exit.map(RunEvent::Exit));
+        for event in events {
+            if sender.send(event).await.is_err() {
+                debug!("the client has left; the program is ended");
+                let _ = guest.exec_kill(machine, handle).await;
+                return;
+            }
+        }
+        if output.exit.is_some() {
+            return;
+        }
+        if sender.is_closed() {
+            let _ = guest.exec_kill(machine, handle).await;
+            return;
+        }
+        pause = if quiet {
+            (pause * 2).min(POLL_MOST)
+        } else {
+            POLL_FIRST
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct FileQuery {
+    side: Option<Side>,
+    path: String,
+}
+
+pub(crate) async fn file(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<FileQuery>,
+    body: Body,
+) -> Answer<Json<Copied>> {
+    let system = registry.get(&name).await?;
+    if !query.path.starts_with('/') || query.path.contains('\0') {
+        let text = format!("`{}` is not an absolute path", query.path.escape_debug());
+        return Err(Problem::new(ProblemCode::Usage, text).into());
+    }
+    // Before the split there is only one side, and files are copied to it (SP-09).
+    let side = query.side.or_else(|| {
+        (system.status().upgrade_state == flipside_model::UpgradeState::Idle)
+            .then_some(Side::Production)
+    });
+    let machine = system.machine_for(side)?;
+    let guest = system.ports().guest.clone();
+    let mut stream = body.into_data_stream();
+    let (mut pending, mut written) = (Vec::with_capacity(PIECE), 0_u64);
+    loop {
+        let chunk = stream.next().await.transpose().map_err(|e| {
+            Refused(
+                Problem::new(ProblemCode::Failed, "the file did not arrive whole")
+                    .because(&e)
+                    .about(query.path.clone()),
+            )
+        })?;
+        let last = chunk.is_none();
+        pending.extend_from_slice(&chunk.unwrap_or_default());
+        while pending.len() >= PIECE || (last && (!pending.is_empty() || written == 0)) {
+            let rest = pending.split_off(pending.len().min(PIECE));
+            guest
+                .write_file(machine, &query.path, written, &pending)
+                .await?;
+            written += pending.len() as u64;
+            pending = rest;
+            if last && pending.is_empty() {
+                break;
+            }
+        }
+        if last {
+            return Ok(Json(Copied { bytes: written }));
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ShellQuery {
+    side: Option<Side>,
+    #[serde(default = "default_rows")]
+    rows: u16,
+    #[serde(default = "default_cols")]
+    cols: u16,
+}
+
+fn default_rows() -> u16 {
+    24
+}
+
+fn default_cols() -> u16 {
+    80
+}
+
+pub(crate) async fn shell(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<ShellQuery>,
+    mut request: Request,
+) -> Answer<Response> {
+    let system = registry.get(&name).await?;
+    let machine = system.machine_for(query.side)?;
+    let Some(upgrade) = request
+        .extensions_mut()
+        .remove::<hyper::upgrade::OnUpgrade>()
+    else {
+        return Err(Problem::new(
+            ProblemCode::Usage,
+            "a shell needs a connection that can be upgraded",
+        )
+        .into());
+    };
+    let mut guest = system
+        .ports()
+        .guest
+        .shell(machine, (query.rows, query.cols))
+        .await?;
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(client) => {
+                let mut client = TokioIo::new(client);
+                if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut guest).await {
+                    debug!(%error, "the shell ended");
+                }
+            }
+            Err(error) => debug!(%error, "the shell's connection was not upgraded"),
+        }
+    });
+    let headers = [(CONNECTION, "upgrade"), (UPGRADE, "flipside-shell")];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+}
