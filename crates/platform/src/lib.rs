@@ -26,7 +26,7 @@ pub use book::{Lease, LegPort};
 pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView};
 pub use error::{PortError, PortErrorKind, PortResult};
 pub use guest::{
-    ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, ServiceView, UnitStart,
+    ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, ServiceView, ShellStream, UnitStart,
 };
 pub use host::{Clock, HostFacts, HostPort};
 pub use machine::{

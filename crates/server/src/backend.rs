@@ -22,8 +22,9 @@ pub(crate) fn open(spec: &SystemSpec, state_dir: &Path) -> Result<Ports, Problem
     let network: Arc<dyn NetworkPort> = match spec.network {
         NetworkSpec::User => Arc::new(UserNetwork::new(spec.clone(), state_dir)?),
     };
-    let reach = qemu.clone();
-    let guest = LinuxGuest::new(move |id| reach.reach(id).ok().flatten().map(|r| r.agent));
+    let (agents, shells) = (qemu.clone(), qemu.clone());
+    let guest = LinuxGuest::new(move |id| agents.reach(id).ok().flatten().map(|r| r.agent))
+        .with_shells(move |id| shells.reach(id).ok().flatten().map(|r| r.shell));
     Ok(Ports {
         machine: qemu.machine(),
         disk: qemu.disk(),

@@ -33,9 +33,17 @@ pub struct ServeOptions {
     /// The Unix socket of the API.
     pub socket: PathBuf,
     /// Address of the web console; the console comes with a later release, nothing listens there yet.
-    pub listen: Option<String>,
-    /// Product version.
-    pub version: String,
+    pub listen: std::net::SocketAddr,
+}
+
+/// Product version, in log, status and API.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Runs the guard of one system until the server ends it: front door, failing legs, expired pauses.
+pub async fn guard(state_dir: &std::path::Path, system: &str) -> anyhow::Result<()> {
+    let name = flipside_model::SystemName::new(system)?;
+    flipside_backend_qemu::guard::run(flipside_backend_qemu::guard::GuardOptions::new(state_dir, name)).await?;
+    Ok(())
 }
 
 /// Runs the server until it is told to stop.
@@ -44,7 +52,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let listener = socket::bind(&options.socket).await?;
     let registry = Arc::new(registry::Registry::new(
         options.state_dir.clone(),
-        options.version.clone(),
+        VERSION.to_owned(),
     ));
     registry.open_all().await;
     info!(socket = %options.socket.display(), state = %options.state_dir.display(), "flipside serves");
