@@ -110,6 +110,17 @@ impl Line {
         )
     }
 
+    /// Returns the entry without its time, for a reader who watches it happen; advice follows on its own line.
+    pub fn brief(&self, color: bool) -> String {
+        let indent = "  ".repeat(self.depth());
+        let text = format!("{indent}{} {}", icon(self.severity), self.body());
+        let mut out = paint(self.severity, &text, color);
+        if let Some(advice) = &self.advice {
+            let _ = write!(out, "\n{indent}  → {}", clean(advice));
+        }
+        out
+    }
+
     /// Returns the entry as one JSON object without a newline; nothing in it can move a terminal's cursor.
     pub fn json(&self) -> String {
         let time = Timestamp::from_millisecond(self.at_ms).unwrap_or_default();

@@ -134,6 +134,7 @@ impl Tree {
     fn apply(&mut self, entry: &Entry) -> Vec<Place> {
         match &entry.record {
             Record::Opened { version } => self.opened(entry, version),
+            Record::Config { .. } => Vec::new(),
             Record::Session {
                 id, config_name, ..
             } => {

@@ -1,0 +1,86 @@
+//! One file per command.
+
+pub(crate) mod abort;
+pub(crate) mod check;
+pub(crate) mod commit;
+pub(crate) mod completion;
+pub(crate) mod config;
+pub(crate) mod config_edit;
+pub(crate) mod copy;
+pub(crate) mod demo;
+pub(crate) mod finish;
+pub(crate) mod guard;
+pub(crate) mod log;
+pub(crate) mod man;
+pub(crate) mod merge;
+pub(crate) mod restart;
+pub(crate) mod retry;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod shell;
+pub(crate) mod split;
+pub(crate) mod status;
+pub(crate) mod status_check;
+pub(crate) mod system;
+pub(crate) mod system_create;
+pub(crate) mod wait;
+
+use crate::args::{Cli, Command};
+use crate::context::Context;
+use crate::failure::Failure;
+use clap::ValueEnum;
+use flipside_model::Side;
+
+/// Runs the command that was typed.
+pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
+    let ctx = Context::new(&cli.global);
+    match cli.command {
+        Command::Serve(args) => serve::run(&ctx, args).await,
+        Command::System(command) => system::run(&ctx, command).await,
+        Command::Config(command) => config::run(&ctx, command),
+        Command::Check(args) => check::run(&ctx, args).await,
+        Command::Split(args) => split::run(&ctx, args).await,
+        Command::Run(args) => run::run(&ctx, args).await,
+        Command::Shell(args) => shell::run(&ctx, args).await,
+        Command::Restart(args) => restart::run(&ctx, args).await,
+        Command::Copy(args) => copy::run(&ctx, args).await,
+        Command::Merge(args) => merge::run(&ctx, args).await,
+        Command::Commit(args) => commit::run(&ctx, args).await,
+        Command::Abort(args) => abort::run(&ctx, args).await,
+        Command::Finish(args) => finish::run(&ctx, args).await,
+        Command::Retry(args) => retry::run(&ctx, args).await,
+        Command::Wait(args) => wait::run(&ctx, args).await,
+        Command::Status(args) => status::run(&ctx, args).await,
+        Command::Log(args) => log::run(&ctx, args).await,
+        Command::Demo(args) => demo::run(&ctx, args).await,
+        Command::Guard(args) => guard::run(&ctx, args).await,
+        Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run(&args),
+    }
+}
+
+/// A side as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SideArg {
+    /// The isolated side, where software is installed
+    Upgrade,
+    /// The side that serves the users
+    Production,
+}
+
+impl SideArg {
+    pub(crate) fn side(self) -> Side {
+        match self {
+            Self::Upgrade => Side::Upgrade,
+            Self::Production => Side::Production,
+        }
+    }
+
+    /// Returns the value of the API's query parameter, spelled as the type is serialised.
+    pub(crate) fn query(self) -> &'static str {
+        match self {
+            Self::Upgrade => "Upgrade",
+            Self::Production => "Production",
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Questions before what cannot be taken back, or costs something.
+
+use crate::context::Context;
+use crate::failure::Failure;
+use flipside_model::{Command, Status, SystemName, UpgradeState};
+use std::io::{BufRead, IsTerminal as _, Write};
+
+/// How a question is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer<'a> {
+    /// By typing this name.
+    Name(&'a str),
+    /// By `y`.
+    Yes,
+}
+
+/// Says whether a command asks before it acts.
+pub(crate) fn is_asked(command: Command) -> bool {
+    matches!(command, Command::Merge | Command::Commit | Command::Abort)
+}
+
+/// Makes sure that a question can be answered: by `--yes`, or on a terminal.
+pub(crate) fn demand(ctx: &Context) -> Result<(), Failure> {
+    if ctx.yes || std::io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(
+        Failure::usage("this command asks before it acts, and there is no terminal to ask on")
+            .advise("name the system and add `--yes`"),
+    )
+}
+
+/// Asks about a session command on the terminal.
+pub(crate) fn session(status: &Status, command: Command) -> Result<(), Failure> {
+    let (text, by_name) = match command {
+        Command::Merge => (merge_text(status), true),
+        Command::Commit => (commit_text(status), true),
+        Command::Abort if status.upgrade_state == UpgradeState::Merge => {
+            (abort_merge_text(status), true)
+        }
+        Command::Abort => (abort_split_text(status), false),
+        _ => return Ok(()),
+    };
+    let answer = if by_name {
+        Answer::Name(status.system.as_str())
+    } else {
+        Answer::Yes
+    };
+    terminal(&text, answer)
+}
+
+/// Asks on the terminal; a refusal is a failure that says so.
+pub(crate) fn terminal(text: &str, answer: Answer<'_>) -> Result<(), Failure> {
+    let agreed = ask(
+        &mut std::io::stdin().lock(),
+        &mut std::io::stderr(),
+        text,
+        answer,
+    )?;
+    if agreed {
+        return Ok(());
+    }
+    Err(Failure::failed("not confirmed: nothing was done"))
+}
+
+fn ask(
+    input: &mut impl BufRead,
+    output: &mut impl Write,
+    text: &str,
+    answer: Answer<'_>,
+) -> std::io::Result<bool> {
+    match answer {
+        Answer::Name(name) => write!(output, "{text}\nType `{name}` to go on: ")?,
+        Answer::Yes => write!(output, "{text}\nGo on? [y/N] ")?,
+    }
+    output.flush()?;
+    let mut line = String::new();
+    if input.read_line(&mut line)? == 0 {
+        writeln!(output)?;
+    }
+    Ok(match answer {
+        Answer::Name(name) => line.trim() == name,
+        Answer::Yes => matches!(line.trim(), "y" | "Y" | "yes" | "Yes"),
+    })
+}
+
+/// Says what a split does; it does not ask (SP-24).
+pub(crate) fn split_note(system: &SystemName) -> String {
+    format!(
+        "Splitting `{system}` (not split-brain: the Upgrade Side is isolated).
+  The Production Side keeps serving the users; it pauses for milliseconds.
+  Until commit or abort each side runs simplex: a failure of the Production Side is then an outage.
+  Nothing is permanent: `flipside abort {system}` takes it back without downtime."
+    )
+}
+
+/// MG-17, DK-28.
+fn merge_text(status: &Status) -> String {
+    let system = &status.system;
+    format!(
+        "Merge moves the users of `{system}` to the Upgrade Side; no data is merged.
+  What happens: the applications stop on the Production Side, data disks and network move, and they start on the \
+Upgrade Side.
+  What it costs: a brief outage, planned for now. New connections wait meanwhile.
+  What stays: data written after the merge stays on the data disks, also after an abort.
+  What can still be undone: everything else, until commit. `flipside abort {system}` moves the users back to the \
+paused Production Side, with a brief outage and no reboot."
+    )
+}
+
+/// CM-06, CM-11.
+fn commit_text(status: &Status) -> String {
+    let system = &status.system;
+    format!(
+        "Commit makes the upgrade of `{system}` permanent. It is irreversible: from here on there is no abort.
+  What happens: the old Production Side is ended, and the mirrors are resynchronised (RDR) from the Upgrade Side.
+  What it costs: no downtime. Until the resync ends, the system has no redundancy.
+  What is lost: everything changed on the system disks of the Production Side since the split, its logs included.
+  What stays: the data disks, as they are now."
+    )
+}
+
+/// SM-30, AB-17: in split mode.
+fn abort_split_text(status: &Status) -> String {
+    let system = &status.system;
+    format!(
+        "Abort takes the upgrade of `{system}` back.
+  What happens: the Upgrade Side is ended, and the mirrors are resynchronised (RDR) from the Production Side.
+  What it costs: no downtime; the applications never left the Production Side.
+  What is lost: everything installed or changed on the Upgrade Side. This cannot be undone."
+    )
+}
+
+/// SM-30, AB-17, DK-28: in merge mode; the guide restarts the system here, flipside does not (design 7).
+fn abort_merge_text(status: &Status) -> String {
+    let system = &status.system;
+    format!(
+        "Abort takes the upgrade of `{system}` back and moves the users back to the Production Side.
+  What happens: the applications stop on the Upgrade Side, and the paused Production Side continues where it was: its \
+clock is set, the data is mounted, and exactly what the merge stopped is started.
+  What it costs: a brief outage without a reboot. Only if the paused machine is gone, it boots from its own disks.
+  What is lost: everything installed or changed on the system disks of the Upgrade Side. This cannot be undone.
+  What stays: the data disks are not rolled back. What was written since the merge stays, in the form in which the \
+upgraded applications wrote it."
+    )
+}
+
+/// Says what stopping a system costs.
+pub(crate) fn stop_text(system: &SystemName, at_once: bool) -> String {
+    let how = if at_once {
+        "Its machine is ended at once: what the guest has not written yet is lost."
+    } else {
+        "The guest is shut down, then its machine is ended."
+    };
+    format!(
+        "Stopping `{system}`: {how}
+  What it costs: the users are not served until `flipside system start {system}`."
+    )
+}
+
+/// Says what deleting a system costs.
+pub(crate) fn delete_text(system: &SystemName) -> String {
+    format!(
+        "Deleting `{system}` removes its definition, its log and both legs of every disk.
+  What is lost: everything on its disks. This cannot be undone."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(typed: &str, answer: Answer<'_>) -> bool {
+        let mut said = Vec::new();
+        let agreed = ask(&mut typed.as_bytes(), &mut said, "Costs.", answer).expect("asked");
+        assert!(
+            String::from_utf8(said)
+                .expect("text")
+                .starts_with("Costs.\n")
+        );
+        agreed
+    }
+
+    #[test]
+    fn only_the_name_itself_confirms() {
+        let name = Answer::Name("web");
+        assert!(answered("web\n", name) && answered(" web \n", name));
+        for typed in ["", "\n", "y\n", "yes\n", "Web\n", "web2\n"] {
+            assert!(!answered(typed, name), "{typed:?}");
+        }
+    }
+
+    #[test]
+    fn no_is_the_default() {
+        assert!(answered("y\n", Answer::Yes) && answered("yes\n", Answer::Yes));
+        for typed in ["", "\n", "n\n", "ja\n", "web\n"] {
+            assert!(!answered(typed, Answer::Yes), "{typed:?}");
+        }
+    }
+
+    // The texts that the requirements ask for.
+    #[test]
+    fn every_text_says_what_must_be_said() {
+        let status = crate::report::tests::sample();
+        assert!(split_note(&status.system).contains("each side runs simplex")); // SP-24
+        let merge = merge_text(&status);
+        assert!(merge.contains("stays on the data disks, also after an abort")); // DK-28
+        assert!(merge.contains("brief outage") && merge.contains("no data is merged")); // MG-17
+        let commit = commit_text(&status);
+        assert!(commit.contains("irreversible")); // CM-06
+        assert!(commit.contains("since the split, its logs included")); // CM-11
+        assert!(abort_split_text(&status).contains("no downtime")); // SM-30
+        let abort = abort_merge_text(&status);
+        assert!(abort.contains("brief outage without a reboot")); // SM-30
+        assert!(abort.contains("not rolled back") && abort.contains("What is lost")); // DK-28, AB-17
+    }
+}

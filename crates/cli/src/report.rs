@@ -1,0 +1,245 @@
+//! The status of a system as text.
+
+use crate::failure::problem_text;
+use flipside_activity::{clean, duration_ms, duration_us, rate, size};
+use flipside_model::{Command, DiskStatus, OperationalState, Progress, Severity, Status};
+use std::fmt::Write as _;
+
+/// Returns the combined form in the spaced spelling of the status bar (SB-03, SM-32).
+pub(crate) fn bar_line(status: &Status) -> String {
+    format!(
+        "{} | {} | {}",
+        status.hardware_state, status.upgrade_state, status.operational_state
+    )
+}
+
+/// Returns the five fields of the status bar in their order (SB-02, SB-20, SB-21).
+pub(crate) fn status_bar(status: &Status) -> String {
+    let config = status.config.as_deref().map(clean);
+    let partner = status
+        .partner_state
+        .map_or_else(|| "none".to_owned(), |p| p.to_string());
+    format!(
+        "{} | {} | Partner: {partner}",
+        config.as_deref().unwrap_or("no configuration file"),
+        bar_line(status)
+    )
+}
+
+/// Says what a command would do now.
+pub(crate) fn what_it_does(command: Command) -> &'static str {
+    match command {
+        Command::Check => "check whether the system is ready; changes nothing",
+        Command::Split => "divide the system; the Production Side keeps serving",
+        Command::Merge => "move the users to the Upgrade Side: a brief outage; no data is merged",
+        Command::Commit => "make the upgrade permanent: irreversible",
+        Command::Abort => "take the upgrade back",
+        Command::Finish => "clean up and end the session",
+        Command::Retry => "repeat the operation",
+    }
+}
+
+/// Lists the commands that are legal now, in one line.
+pub(crate) fn allowed_line(status: &Status) -> String {
+    if status.allowed.is_empty() {
+        return "allowed now: nothing; wait until the operation ends: `flipside status --watch`"
+            .to_owned();
+    }
+    let verbs: Vec<String> = status.allowed.iter().map(|c| format!("`{c}`")).collect();
+    format!("allowed now: {}", verbs.join(", "))
+}
+
+/// Says how far something is: bytes, rate, time left.
+pub(crate) fn progress_text(progress: &Progress) -> String {
+    let mut text = format!(
+        "{}: {} of {}",
+        clean(&progress.what),
+        size(progress.done_bytes),
+        size(progress.total_bytes)
+    );
+    if progress.rate > 0 {
+        let _ = write!(text, ", {}", rate(progress.rate));
+    }
+    if let Some(left) = progress.left_seconds {
+        let _ = write!(text, ", {} left", duration_ms(left.saturating_mul(1000)));
+    }
+    text
+}
+
+/// Renders everything about a system.
+pub(crate) fn status_text(status: &Status, color: bool) -> String {
+    let mut out = String::new();
+    let bar = match (color, status.operational_state) {
+        (true, OperationalState::Broken) => format!("\x1b[31m{}\x1b[0m", status_bar(status)),
+        _ => status_bar(status),
+    };
+    let _ = writeln!(out, "{bar}");
+    let running = if status.running {
+        "running"
+    } else {
+        "not running"
+    };
+    let _ = write!(out, "System {}, {running}", status.system);
+    if let Some(accelerator) = &status.accelerator {
+        let _ = write!(out, ", {}", clean(accelerator));
+    }
+    for port in &status.published {
+        let _ = write!(out, ", {}", clean(port));
+    }
+    out.push('\n');
+    if let Some(step) = &status.step {
+        let _ = writeln!(out, "Step: {}", clean(step));
+    }
+    if let Some(progress) = &status.progress {
+        let _ = writeln!(out, "      {}", progress_text(progress));
+    }
+    out.push('\n');
+    disks(&mut out, &status.disks);
+    figures(&mut out, status);
+    if let Some(problem) = &status.problem {
+        let icon = flipside_activity::icon(Severity::Error);
+        let _ = write!(out, "\n{}", problem_text(&format!("{icon} "), problem));
+    }
+    out.push('\n');
+    if status.allowed.is_empty() {
+        let _ = writeln!(out, "{}", allowed_line(status));
+    } else {
+        out.push_str("Allowed now:\n");
+        for command in &status.allowed {
+            let typed = format!("flipside {command} {}", status.system);
+            let _ = writeln!(out, "  {typed:<28}  {}", what_it_does(*command));
+        }
+    }
+    out
+}
+
+fn disks(out: &mut String, disks: &[DiskStatus]) {
+    let _ = writeln!(out, "{:<9} {:<7} {:>9}  MIRROR", "DISK", "ROLE", "SIZE");
+    for disk in disks {
+        let _ = writeln!(
+            out,
+            "{:<9} {:<7} {:>9}  {}",
+            disk.name.to_string(),
+            disk.role.to_string(),
+            size(disk.size),
+            disk.mirror
+        );
+        for leg in &disk.legs {
+            let mark = if leg.authority { "*" } else { " " };
+            let path = clean(&leg.path.to_string_lossy());
+            let _ = write!(
+                out,
+                "  leg {}{mark}  {:<9}  {path}",
+                leg.leg,
+                clean(&leg.role)
+            );
+            if let Some(reason) = &leg.reason {
+                let _ = write!(out, "  ({})", clean(reason));
+            }
+            out.push('\n');
+        }
+    }
+}
+
+fn figures(out: &mut String, status: &Status) {
+    let mut lines = Vec::new();
+    if status.errors + status.warnings > 0 {
+        lines.push(format!(
+            "Readiness: {} errors, {} warnings (`flipside log {} --severity Warning`)",
+            status.errors, status.warnings, status.system
+        ));
+    }
+    if let Some(pause) = status.pause_ms {
+        lines.push(format!(
+            "Last split: production paused for {}",
+            duration_us((pause * 1000.0) as u64)
+        ));
+    }
+    if let Some(outage) = status.outage_ms {
+        let inside = status.outage_inside_ms.map_or_else(String::new, |inside| {
+            format!(" ({} inside)", duration_ms(inside))
+        });
+        lines.push(format!(
+            "Last move of the users: outage {} at the front door{inside}",
+            duration_ms(outage)
+        ));
+    }
+    for disk in status.disks.iter().filter(|d| d.resync_copied > 0) {
+        lines.push(format!(
+            "Last resync of {}: {} copied, {} had changed, of {}",
+            disk.name,
+            size(disk.resync_copied),
+            size(disk.resync_union),
+            size(disk.size)
+        ));
+    }
+    if !lines.is_empty() {
+        let _ = writeln!(out, "\n{}", lines.join("\n"));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A split system, as the server would report it.
+    pub(crate) fn sample() -> Status {
+        serde_json::from_str(include_str!("../tests/status.json")).expect("a status")
+    }
+
+    #[test]
+    fn the_status_bar_has_five_fields_in_order() {
+        let mut status = sample();
+        assert_eq!(
+            status_bar(&status),
+            "web.Config | Production Side | Split | Ready | Partner: OS Up"
+        );
+        status.config = None;
+        status.partner_state = None;
+        status.upgrade_state = flipside_model::UpgradeState::PrepareMerge;
+        assert_eq!(
+            status_bar(&status),
+            "no configuration file | Production Side | Prepare Merge | Ready | Partner: none"
+        );
+    }
+
+    #[test]
+    fn a_status_reads_like_this() {
+        let expected = "\
+web.Config | Production Side | Split | Ready | Partner: OS Up
+System web, running, tcg, 127.0.0.1:8080->80
+
+DISK      ROLE         SIZE  MIRROR
+system0   System    3.0 GiB  Simplex
+  leg A*  original   /enc/a/system0.raw
+  leg B   upgraded   /enc/b/system0.raw
+data0     Data      1.0 GiB  Resync 42%
+  leg A*  live       /enc/a/data0.raw
+  leg B   stale      /enc/b/data0.raw  (session)
+
+Readiness: 0 errors, 1 warnings (`flipside log web --severity Warning`)
+Last split: production paused for 74.3 ms
+Last resync of data0: 4.0 MiB copied, 10.0 MiB had changed, of 1.0 GiB
+
+Allowed now:
+  flipside merge web            move the users to the Upgrade Side: a brief outage; no data is merged
+  flipside abort web            take the upgrade back
+";
+        assert_eq!(status_text(&sample(), false), expected);
+    }
+
+    #[test]
+    fn progress_has_bytes_rate_and_time_left() {
+        let progress = Progress {
+            what: "memory".to_owned(),
+            done_bytes: 120 << 20,
+            total_bytes: 512 << 20,
+            rate: 49 << 20,
+            left_seconds: Some(8),
+        };
+        assert_eq!(
+            progress_text(&progress),
+            "memory: 120 MiB of 512 MiB, 49.0 MiB/s, 8.0 s left"
+        );
+    }
+}
