@@ -178,6 +178,7 @@ fn perform<T>(
         }
         Some(FaultKind::TornCrash(n)) => {
             part.left = Some(n);
+            part.dies = true;
             let _ = act(s, part);
             (lost(), Verdict::Crash)
         }

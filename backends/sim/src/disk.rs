@@ -288,7 +288,7 @@ impl DiskPort for SimPorts {
     async fn resync_finish(&self, id: MachineId, disk: &DiskName) -> PortResult<ResyncFigures> {
         let name = format!("disk.resync_finish.{id}.{disk}");
         self.call(Class::Leased, Some(id), name, |s, p| {
-            s.resync_finish(id, disk, p)
+            s.resync_end(id, disk, p)
         })
         .await
     }

@@ -262,9 +262,13 @@ impl MachinePort for SimPorts {
         let name = format!("machine.reset.{id}");
         self.call(Class::Leased, Some(id), name, |s, _| {
             let machine = s.machine(id)?;
-            let can = [RunState::Running, RunState::Shutdown, RunState::Panicked];
-            if !can.contains(&machine.run) {
-                let text = format!("Machine {id} cannot be reset while it is paused.");
+            let forks = [
+                RunState::Incoming,
+                RunState::PreSwitchover,
+                RunState::PostMigrate,
+            ];
+            if machine.half || forks.contains(&machine.run) {
+                let text = format!("Machine {id} takes part in a fork and cannot be reset.");
                 return Err(PortError::failed(text));
             }
             machine.run = RunState::Running;

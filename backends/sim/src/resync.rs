@@ -168,7 +168,31 @@ impl State {
         Ok(view)
     }
 
-    pub(crate) fn resync_finish(
+    /// Ends a resynchronisation. One that fails is taken back and the guest runs on, unless the server dies in it.
+    pub(crate) fn resync_end(
+        &mut self,
+        id: MachineId,
+        disk: &DiskName,
+        part: &mut Part,
+    ) -> PortResult<ResyncFigures> {
+        let machine = self.machine(id)?;
+        let ran = machine.run == RunState::Running;
+        let from = machine.resyncs.get(disk).map(|job| job.from);
+        let result = self.resync_finish(id, disk, part);
+        let paused = self.machine(id)?.run == RunState::Paused;
+        if let (Err(_), Some(from)) = (&result, from)
+            && ran
+            && paused
+            && !part.dies
+        {
+            self.resync_cancel(id, disk, &mut Part::whole())?;
+            self.swap_root(id, disk, &[from], &mut Part::whole())?;
+            self.let_run(id, ran)?;
+        }
+        result
+    }
+
+    fn resync_finish(
         &mut self,
         id: MachineId,
         disk: &DiskName,

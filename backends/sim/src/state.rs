@@ -367,6 +367,8 @@ impl State {
 pub(crate) struct Part {
     pub(crate) left: Option<u32>,
     pub(crate) delay: Duration,
+    /// The server dies with this call: nobody clears up after it.
+    pub(crate) dies: bool,
 }
 
 impl Part {
@@ -374,6 +376,7 @@ impl Part {
         Self {
             left: None,
             delay: Duration::ZERO,
+            dies: false,
         }
     }
 

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 /// | `disk.plug` | nodes open · device there |
 /// | `disk.carry_out` | an incomplete carrier · complete |
 /// | `disk.resync_start` | target open · job running |
-/// | `disk.resync_finish` | guest paused · rest copied · placeholder in · new root · guest continued |
+/// | `disk.resync_finish` | guest paused · rest copied · placeholder in · new root · guest continued (a mere failure is taken back) |
 /// | `disk.resync_cancel` | job gone · target closed |
 /// | `guest.stop`, `guest.start`, `guest.close_data`, `guest.open_data` | one for each unit or mount |
 /// | `guest.hold`, `guest.prepare_release` | startup types · gates or mount tables |

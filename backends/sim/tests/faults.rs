@@ -211,6 +211,32 @@ async fn a_torn_end_of_a_resync_is_finished_by_whoever_comes_next() {
     }
 }
 
+// The contract of `resync_finish`: on failure the guest runs on and the target stays stale.
+#[tokio::test(start_paused = true)]
+async fn a_failed_end_of_a_resync_is_taken_back() {
+    for parts in 1..=4 {
+        let mut story = Story::new().await;
+        let world = story.world.clone();
+        world.plan(Fault::next("disk.resync_finish.*", FaultKind::CrashBefore));
+        assert!(until_crash(&world, async { story.split().await }).await);
+        world.restart_server();
+        story.ports = world.ports();
+        let p = story.ports.clone();
+        story.lease = Some(p.legs.lease().await.expect("lease"));
+        world.plan(Fault::next("disk.resync_finish.*", FaultKind::Torn(parts)));
+        assert!(p.disk.resync_finish(M1, &data0()).await.is_err());
+        let view = world.view(M1);
+        assert_eq!(view.run, RunState::Running, "{parts}");
+        assert_eq!(
+            view.disks[&data0()].source,
+            DiskSource::Legs(vec![Leg::A]),
+            "{parts}"
+        );
+        story.check();
+        story.resync(M1, data0(), Leg::A, ResyncStart::Bitmap).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_full_compare_dies_with_the_server_and_rounds_do_not() {
     for (how, left) in [

@@ -67,7 +67,8 @@ pub trait DiskPort: Send + Sync {
     /// Says how far it is. Starts the next round by itself when one has ended.
     async fn resync_poll(&self, id: MachineId, disk: &DiskName) -> PortResult<ResyncView>;
     /// Ends it: pauses the guest for milliseconds, copies the rest, proves both legs equal, flushes the target, takes
-    /// it into the quorum and continues the guest. On failure the guest runs on and the target stays stale.
+    /// it into the quorum and continues the guest; one that was paused before stays paused. On failure the guest
+    /// runs on and the target stays stale.
     async fn resync_finish(&self, id: MachineId, disk: &DiskName) -> PortResult<ResyncFigures>;
     /// Gives it up; the bitmaps stay as they are, so that it can begin again.
     async fn resync_cancel(&self, id: MachineId, disk: &DiskName) -> PortResult<()>;
