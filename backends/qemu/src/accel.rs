@@ -1,0 +1,158 @@
+//! Chooses between KVM and emulation, by trial.
+//!
+//! `/dev/kvm` may open, QEMU may start with it, and the guest still hang. Only a guest that answers proves KVM.
+//! So a boot sector of eight bytes is run: it writes to QEMU's debug port, and QEMU ends with a status nothing
+//! else gives. By then the firmware has run in real and in protected mode as well.
+//!
+//! The answer is kept for this boot of the host and this version of QEMU. `FLIPSIDE_ACCEL` overrides it.
+
+use crate::error;
+use crate::host::version;
+use crate::layout::Accelerator;
+use crate::paths::{private_dir, write_atomically};
+use crate::process::host_boot;
+use flipside_platform::{PortError, PortResult};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// How long the tiny guest may take. With working KVM it takes a tenth of a second.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the guest writes to the debug port.
+const WORD: u8 = 0x2a;
+
+/// `isa-debug-exit` ends QEMU with twice the value plus one.
+const STATUS: i32 = (WORD as i32) * 2 + 1;
+
+/// The boot sector, in 16-bit real mode:
+const PROGRAM: [u8; 8] = [
+    0xb0, WORD, // mov al, WORD
+    0xe6, 0xf4, // out 0xf4, al
+    0xfa, // cli
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to the hlt
+];
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    boot: String,
+    qemu: String,
+    accelerator: Accelerator,
+}
+
+/// Reads `FLIPSIDE_ACCEL`.
+pub(crate) fn from_environment() -> PortResult<Option<Accelerator>> {
+    match std::env::var("FLIPSIDE_ACCEL").as_deref() {
+        Ok("kvm") => Ok(Some(Accelerator::Kvm)),
+        Ok("tcg") => Ok(Some(Accelerator::Tcg)),
+        Ok("") | Err(_) => Ok(None),
+        Ok(other) => Err(PortError::failed(format!(
+            "FLIPSIDE_ACCEL is `{other}`: it may be `kvm` or `tcg`"
+        ))),
+    }
+}
+
+/// Says which accelerator works here, by what is known or by trial.
+pub(crate) async fn choose(program: &Path, state: &Path) -> PortResult<Accelerator> {
+    let (boot, qemu) = (host_boot().unwrap_or_default(), version(program).await?);
+    let path = state.join("accel.json");
+    let known = fs::read(&path).ok();
+    let known = known.and_then(|bytes| serde_json::from_slice::<Known>(&bytes).ok());
+    if let Some(known) = known
+        && known.boot == boot
+        && known.qemu == qemu
+    {
+        return Ok(known.accelerator);
+    }
+    let accelerator = if rustix::fs::access("/dev/kvm", rustix::fs::Access::WRITE_OK).is_ok()
+        && answers(program, state, Accelerator::Kvm).await?
+    {
+        Accelerator::Kvm
+    } else {
+        Accelerator::Tcg
+    };
+    tracing::info!(accelerator = accelerator.name(), "chosen by trial");
+    let known = Known {
+        boot,
+        qemu,
+        accelerator,
+    };
+    let bytes = serde_json::to_vec(&known)
+        .map_err(|e| PortError::failed("cannot write down the accelerator").because(&e))?;
+    write_atomically(&path, &bytes)?;
+    Ok(accelerator)
+}
+
+/// Runs the tiny guest; true when it answered in time.
+pub(crate) async fn answers(
+    program: &Path,
+    state: &Path,
+    accelerator: Accelerator,
+) -> PortResult<bool> {
+    private_dir(state)?;
+    let image = state.join(format!("probe-{}.img", std::process::id()));
+    let mut sector = [0u8; 512];
+    sector[..PROGRAM.len()].copy_from_slice(&PROGRAM);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(&image, sector).map_err(|e| error::file(&e, "write", &image))?;
+    let node = serde_json::json!({
+        "driver": "raw", "node-name": "boot", "read-only": true,
+        "file": { "driver": "file", "filename": image, "read-only": true },
+    });
+    let mut command = tokio::process::Command::new(program);
+    command
+        .args([
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ])
+        .args([
+            "-machine",
+            "pc-q35-7.2",
+            "-m",
+            "16",
+            "-cpu",
+            accelerator.cpu(),
+        ])
+        .args(["-accel", accelerator.name(), "-blockdev", &node.to_string()])
+        .args(["-device", "virtio-blk-pci,drive=boot,bootindex=1"])
+        .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
+        .args([
+            "-sandbox",
+            "on,obsolete=deny,elevateprivileges=deny,spawn=deny",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true);
+    let ended = match command.spawn() {
+        Ok(mut child) => {
+            let ended = tokio::time::timeout(PROBE_TIMEOUT, child.wait()).await;
+            if ended.is_err() {
+                // A process that hangs in KVM may not even die; it is not waited for.
+                let _ = child.start_kill();
+            }
+            ended
+        }
+        Err(e) => Ok(Err(e)),
+    };
+    crate::paths::remove_file(&image)?;
+    match ended {
+        Ok(Ok(status)) => {
+            tracing::debug!(?status, signal = status.signal(), "the probe ended");
+            Ok(status.code() == Some(STATUS))
+        }
+        Ok(Err(e)) => Err(
+            PortError::failed(format!("cannot start `{}`", program.display()))
+                .because(&e)
+                .advise("Install QEMU (Debian: qemu-system-x86)"),
+        ),
+        Err(_) => Ok(false),
+    }
+}

@@ -1,0 +1,123 @@
+use super::*;
+use crate::system::Options;
+use flipside_model::{Firmware, MachineId, NetworkSpec, SystemName, SystemSpec};
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+
+fn system(state: &Path) -> QemuSystem {
+    let spec = SystemSpec {
+        version: 1,
+        layout: 1,
+        name: SystemName::new("web").expect("valid"),
+        uuid: uuid::Uuid::nil(),
+        memory_mib: 64,
+        cpus: 1,
+        firmware: Firmware::Bios,
+        network: NetworkSpec::User,
+        mac: "52:54:00:00:00:01".into(),
+        publish: Vec::new(),
+        enclosures: ["/e/a".into(), "/e/b".into()],
+        disks: Vec::new(),
+    };
+    QemuSystem::open(spec, state, Options::default()).expect("opened")
+}
+
+fn first() -> LegBook {
+    LegBook {
+        version: LegBook::VERSION,
+        generation: 0,
+        clean: true,
+        owner: None,
+        last_machine: MachineId(0),
+        pause_until_ms: None,
+        disks: BTreeMap::new(),
+    }
+}
+
+#[tokio::test]
+async fn a_change_made_to_an_old_book_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let system = system(dir.path());
+    assert_eq!(
+        system.load().await.expect_err("none yet").kind,
+        PortErrorKind::Absent
+    );
+    let one = system.store(&first()).await.expect("stored");
+    assert_eq!(one.generation, 1);
+    let two = system.store(&one).await.expect("stored");
+    assert_eq!(system.load().await.expect("read"), two);
+    for old in [&first(), &one] {
+        let refused = system.store(old).await.expect_err("old");
+        assert_eq!(refused.kind, PortErrorKind::Mismatch);
+    }
+    assert_eq!(
+        system.load().await.expect("read"),
+        two,
+        "nothing was changed"
+    );
+}
+
+// Fault 14.
+#[tokio::test]
+async fn a_book_that_is_not_plainly_ours_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let system = system(dir.path());
+    system.store(&first()).await.expect("stored");
+    let path = system.paths().book();
+    let good = fs::read(&path).expect("read");
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("set");
+    assert!(
+        system
+            .load()
+            .await
+            .expect_err("open")
+            .message
+            .contains("by others")
+    );
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("set");
+
+    let elsewhere = dir.path().join("elsewhere");
+    fs::rename(&path, &elsewhere).expect("moved");
+    std::os::unix::fs::symlink(&elsewhere, &path).expect("linked");
+    assert!(system.load().await.is_err(), "a symbolic link");
+    fs::remove_file(&path).expect("removed");
+
+    for length in 0..good.len() {
+        fs::write(&path, &good[..length]).expect("written");
+        let refused = system.load().await.expect_err("cut short");
+        assert_eq!(refused.kind, PortErrorKind::Mismatch);
+        assert!(
+            system.store(&first()).await.is_err(),
+            "a damaged book is not replaced"
+        );
+    }
+    let later = String::from_utf8(good)
+        .expect("text")
+        .replace("\"version\": 1", "\"version\": 2");
+    fs::write(&path, later).expect("written");
+    assert!(
+        system
+            .load()
+            .await
+            .expect_err("later")
+            .message
+            .contains("version 2")
+    );
+}
+
+#[tokio::test]
+async fn one_lease_at_a_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let system = system(dir.path());
+    let held = system.lease().await.expect("taken");
+    let other = system.clone();
+    let waiting = tokio::spawn(async move { other.lease().await.map(drop) });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished());
+    drop(held);
+    waiting
+        .await
+        .expect("ran")
+        .expect("taken after it was given back");
+}

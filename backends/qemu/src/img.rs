@@ -1,0 +1,102 @@
+//! Runs `qemu-img`, always with absolute paths, written-out formats and a deadline.
+
+use flipside_platform::{PortError, PortErrorKind, PortResult};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::process::Command;
+
+/// How long making an empty image may take: it writes a few hundred KiB.
+const CREATE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Prepares `qemu-img` with nothing of our environment and no way to outlive the call.
+pub(crate) fn command() -> Command {
+    let mut command = Command::new("qemu-img");
+    command
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LANG", "C")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Says that `qemu-img` is not there, or what else kept it from starting.
+pub(crate) fn not_started(error: &std::io::Error) -> PortError {
+    PortError::failed("cannot start `qemu-img`")
+        .because(error)
+        .advise("Install it (Debian: qemu-utils)")
+}
+
+/// Makes a port error of what `qemu-img` complained about.
+pub(crate) fn refused(what: &str, path: &Path, complaint: &[u8]) -> PortError {
+    let text = String::from_utf8_lossy(complaint);
+    let kind = if text.contains("No space left") {
+        PortErrorKind::NoSpace
+    } else {
+        PortErrorKind::Failed
+    };
+    let mut failed = PortError::new(kind, format!("cannot {what} `{}`", path.display()))
+        .about(path.display().to_string());
+    let lines = text.lines().map(str::trim).filter(|l| !l.is_empty());
+    failed.causes = lines
+        .take(5)
+        .map(|l| l.chars().take(400).collect())
+        .collect();
+    failed
+}
+
+/// Makes an empty qcow2 that refers to no other file. One that exists is overwritten.
+pub(crate) async fn create_empty(path: &Path, size: u64) -> PortResult<()> {
+    let mut command = command();
+    command
+        .args(["create", "-q", "-f", "qcow2", "--"])
+        .arg(path)
+        .arg(size.to_string());
+    let made = tokio::time::timeout(CREATE_TIMEOUT, command.output()).await;
+    let output = match made {
+        Ok(Ok(output)) => output,
+        Ok(Err(e)) => return Err(not_started(&e)),
+        Err(_) => {
+            return Err(PortError::timed_out(format!(
+                "making `{}` did not end in time",
+                path.display()
+            )));
+        }
+    };
+    if !output.status.success() {
+        return Err(refused("make", path, &output.stderr));
+    }
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+        .map_err(|e| crate::error::file(&e, "close", path))
+}
+
+/// How long looking at a file may take: it reads nothing but its size.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Refuses a leg that some QEMU writes to. `qemu-img` needs the shared lock for that, as any other reader.
+pub(crate) async fn check_unused(path: &Path) -> PortResult<()> {
+    let mut command = command();
+    command
+        .args(["info", "-f", "raw", "--output=json", "--"])
+        .arg(path);
+    let output = match tokio::time::timeout(LOOK_TIMEOUT, command.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(e)) => return Err(not_started(&e)),
+        Err(_) => {
+            let late = format!("looking at `{}` did not end in time", path.display());
+            return Err(PortError::timed_out(late));
+        }
+    };
+    if output.status.success() {
+        return Ok(());
+    }
+    let mut failure = refused("use", path, &output.stderr);
+    if failure.causes.iter().any(|cause| cause.contains("lock")) {
+        failure.kind = PortErrorKind::InUse;
+        failure.advice = Some("Another process uses the file; end it".into());
+    }
+    Err(failure)
+}

@@ -1,0 +1,206 @@
+//! A system on real QEMU for tests: tiny disks, and a guest of forty bytes that writes for ever.
+
+pub(crate) mod program;
+
+use flipside_backend_qemu::{Accelerator, DiskContent, Options, QemuSystem, create_disk};
+use flipside_model::{
+    DiskName, DiskRole, DiskSpec, Firmware, Leg, LegPaths, MachineId, NetworkSpec, SystemName,
+    SystemSpec,
+};
+use flipside_platform::{
+    DiskSource, DiskView, MachinePort, MachineView, RunState, StartMode, StartPlan,
+};
+use program::Program;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Every wait here ends; on a loaded machine a guest's first write was seen after two seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const MIB: u64 = 1024 * 1024;
+pub(crate) const M1: MachineId = MachineId(1);
+pub(crate) const M2: MachineId = MachineId(2);
+
+pub(crate) fn disk(name: &str) -> DiskName {
+    DiskName::new(name).expect("valid")
+}
+
+pub(crate) fn legs(legs: &[Leg]) -> DiskSource {
+    DiskSource::Legs(legs.to_vec())
+}
+
+/// A system; its machines end with it.
+pub(crate) struct Bench {
+    pub(crate) system: QemuSystem,
+    pub(crate) dir: tempfile::TempDir,
+    uuid: uuid::Uuid,
+    faults: BTreeMap<String, Value>,
+}
+
+impl Bench {
+    /// `system0` boots the program; `data0` is blank.
+    pub(crate) async fn new(program: &Program) -> Self {
+        Self::with_faults(program, BTreeMap::new()).await
+    }
+
+    pub(crate) async fn with_faults(program: &Program, faults: BTreeMap<String, Value>) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let uuid = uuid::Uuid::new_v4();
+        let system = open(dir.path(), uuid, faults.clone());
+        let boot = dir.path().join("boot.raw");
+        std::fs::write(&boot, program.image(32 * MIB)).expect("written");
+        for spec in &system.spec().disks {
+            let content = match spec.role {
+                DiskRole::System => DiskContent::Image(boot.clone()),
+                DiskRole::Data => DiskContent::Blank(spec.size),
+            };
+            let made = create_disk(&content, &spec.legs, &|_| {})
+                .await
+                .expect("made");
+            assert_eq!(made.size, spec.size);
+        }
+        Self {
+            system,
+            dir,
+            uuid,
+            faults,
+        }
+    }
+
+    /// Opens the system again, as a server does that was restarted.
+    pub(crate) fn reopen(&self) -> QemuSystem {
+        open(self.dir.path(), self.uuid, self.faults.clone())
+    }
+
+    pub(crate) fn leg(&self, name: &str, leg: Leg) -> PathBuf {
+        let spec = self.system.spec().disk(&disk(name)).expect("there");
+        spec.legs.get(leg).clone()
+    }
+
+    /// Boots machine 1 on both legs of every disk.
+    pub(crate) async fn boot(&self) {
+        self.boot_on(&[Leg::A, Leg::B]).await;
+    }
+
+    pub(crate) async fn boot_on(&self, on: &[Leg]) {
+        let plan = StartPlan {
+            mode: StartMode::Boot { after: None },
+            disks: [disk("system0"), disk("data0")]
+                .map(|d| (d, legs(on)))
+                .into(),
+        };
+        self.system.start(M1, &plan).await.expect("started");
+    }
+
+    /// Starts machine 2 to wait for a fork of machine 1, as the Upgrade Side does.
+    pub(crate) async fn await_fork(&self) {
+        let plan = StartPlan {
+            mode: StartMode::Incoming { from: M1 },
+            disks: BTreeMap::from([
+                (disk("system0"), legs(&[Leg::B])),
+                (disk("data0"), DiskSource::Overlay(Leg::B)),
+            ]),
+        };
+        self.system.start(M2, &plan).await.expect("started");
+    }
+
+    pub(crate) async fn view(&self, id: MachineId) -> MachineView {
+        self.system.observe(id).await.expect("observed")
+    }
+
+    pub(crate) async fn disk_view(&self, id: MachineId, name: &str) -> DiskView {
+        self.view(id).await.disks[&disk(name)].clone()
+    }
+
+    /// The number the guest acknowledged last.
+    pub(crate) fn acknowledged(&self, id: MachineId) -> u32 {
+        let serial = self.dir.path().join(format!("systems/web/{id}/serial.log"));
+        let said = std::fs::read(serial).unwrap_or_default();
+        let last = said.chunks_exact(4).next_back();
+        last.map_or(0, |four| u32::from_le_bytes(four.try_into().expect("four")))
+    }
+
+    /// Waits until the guest has written `more` times more.
+    pub(crate) async fn writes(&self, id: MachineId, more: u32) {
+        let goal = self.acknowledged(id) + more;
+        until("the guest writes", || async {
+            self.acknowledged(id) >= goal
+        })
+        .await;
+    }
+
+    pub(crate) async fn state(&self, id: MachineId, wanted: RunState) {
+        until(&format!("{id} is {wanted:?}"), || async {
+            self.view(id).await.run == wanted
+        })
+        .await;
+    }
+
+    /// Compares both legs byte for byte.
+    pub(crate) fn equal(&self, name: &str) -> bool {
+        let read = |leg| std::fs::read(self.leg(name, leg)).expect("read");
+        read(Leg::A) == read(Leg::B)
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let system = self.reopen();
+        let end = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.expect("a runtime").block_on(async {
+                for id in system.list().await.unwrap_or_default() {
+                    let _ = system.end(id).await;
+                }
+            });
+        });
+        let _ = end.join();
+    }
+}
+
+/// Waits for a condition, not for a time.
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let begun = Instant::now();
+    while !condition().await {
+        assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn open(state: &Path, uuid: uuid::Uuid, faults: BTreeMap<String, Value>) -> QemuSystem {
+    let spec = |name: &str, role, size| DiskSpec {
+        name: disk(name),
+        role,
+        size,
+        legs: LegPaths {
+            a: state.join(format!("a/{name}.raw")),
+            b: state.join(format!("b/{name}.raw")),
+        },
+    };
+    let spec = SystemSpec {
+        version: SystemSpec::VERSION,
+        layout: SystemSpec::LAYOUT,
+        name: SystemName::new("web").expect("valid"),
+        uuid,
+        memory_mib: 32,
+        cpus: 1,
+        firmware: Firmware::Bios,
+        network: NetworkSpec::User,
+        mac: "52:54:00:12:34:56".into(),
+        publish: Vec::new(),
+        enclosures: [state.join("a"), state.join("b")],
+        disks: vec![
+            spec("system0", DiskRole::System, 32 * MIB),
+            spec("data0", DiskRole::Data, 64 * MIB),
+        ],
+    };
+    let options = Options {
+        accelerator: Some(Accelerator::Tcg),
+        test_chain: faults,
+        ..Options::default()
+    };
+    QemuSystem::open(spec, state, options).expect("opened")
+}
