@@ -21,6 +21,9 @@ use tokio::net::UnixStream;
 /// A local server that does not accept a connection in this time is stuck.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 
+/// A question that changes nothing is answered from memory, or after a look at the machine; later means a stuck server.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
+
 /// The longest answer or line read into memory: far above a full log entry.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
@@ -44,7 +47,10 @@ impl Client {
 
     /// Asks for something and reads the whole answer.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.json(Method::GET, path, empty()).await
+        let asked = self.json(Method::GET, path, empty());
+        tokio::time::timeout(ANSWER_DEADLINE, asked)
+            .await
+            .unwrap_or_else(|_| Err(stuck()))
     }
 
     /// Sends something and reads the whole answer.
@@ -77,8 +83,13 @@ impl Client {
 
     /// Asks for a stream of JSON lines.
     pub(crate) async fn watch<T: DeserializeOwned>(&self, path: &str) -> Result<Lines<T>, Failure> {
-        let response = self.send(request(Method::GET, path, empty())?).await?;
-        Ok(Lines::new(checked(response).await?))
+        let asked = async {
+            let response = self.send(request(Method::GET, path, empty())?).await?;
+            Ok(Lines::new(checked(response).await?))
+        };
+        tokio::time::timeout(ANSWER_DEADLINE, asked)
+            .await
+            .unwrap_or_else(|_| Err(stuck()))
     }
 
     /// Sends something that is answered by a stream of JSON lines.
@@ -192,6 +203,15 @@ fn lost(error: hyper::Error) -> Failure {
     Failure::Lost(Box::new(problem.because(&error).advise(
         "what was asked may still go on: see `flipside status` and `flipside log`",
     )))
+}
+
+/// The server is there and says nothing.
+pub(crate) fn stuck() -> Failure {
+    Failure::Lost(Box::new(
+        Problem::new(ProblemCode::TimedOut, "the server does not answer").advise(
+            "see its log; it may be ended and started again at any moment, machines and operations survive that",
+        ),
+    ))
 }
 
 fn not_understood(error: &serde_json::Error) -> Failure {

@@ -3,7 +3,7 @@
 //! The log decides, not the status: a status read too early still shows what was before, a record does not. A server
 //! that is killed in the middle is waited for, for a bounded time; it goes on from its journal.
 
-use crate::client::Lines;
+use crate::client::{Lines, stuck};
 use crate::context::Context;
 use crate::failure::{Failure, INTERRUPTED};
 use crate::live::Live;
@@ -23,6 +23,9 @@ const RECONNECT_EVERY: Duration = Duration::from_millis(250);
 /// Between two stages that follow each other by themselves there is no pause; this long without the next one means
 /// that it will not come.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
+/// The server sends a status every five seconds even when nothing changes; silence this long means that it hangs.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// Returns the state in which a command has done its work.
 pub(crate) fn goal(command: Command, from: UpgradeState) -> UpgradeState {
@@ -150,6 +153,7 @@ impl Run<'_> {
         let mut watch: Lines<Status> = self.ctx.client.watch(&path).await?;
         patience.found(&self.live);
         let mut resting: Option<Instant> = None;
+        let mut heard = Instant::now();
         loop {
             let rest = resting;
             tokio::select! {
@@ -169,9 +173,13 @@ impl Run<'_> {
                     }
                 }
                 status = watch.next() => match status? {
-                    Some(status) => self.live.status(&status),
+                    Some(status) => {
+                        heard = Instant::now();
+                        self.live.status(&status);
+                    }
                     None => return Err(ended()),
                 },
+                () = sleep_until(heard + SILENCE) => return Err(stuck()),
                 () = at(rest) => return self.unexpected().await,
                 _ = tokio::signal::ctrl_c() => {
                     self.live.note(&format!(

@@ -49,10 +49,11 @@ impl Live {
             writeln!(out, "{}", text.trim_end_matches('\n'))?;
             out.flush()
         };
-        Ok(match &self.bar {
+        match &self.bar {
             Some(bar) => bar.suspend(print)?,
             None => print()?,
-        })
+        }
+        Ok(())
     }
 
     /// Prints a note on standard error, for people even when the output is JSON.

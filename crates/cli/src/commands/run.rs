@@ -5,14 +5,12 @@ use crate::context::Context;
 use crate::failure::Failure;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use flipside_model::SystemName;
 use flipside_model::api::{RunEvent, RunRequest};
-use flipside_model::{ProblemCode, SystemName};
 use std::io::Write;
 
-/// Our own failure, so that it is not taken for the program's.
+/// Our own failure, so that it is not taken for the program's. 126 and 127 come from the guest as exit statuses.
 const OURS: u8 = 125;
-/// The program was not found.
-const NOT_FOUND: u8 = 127;
 
 const LONG: &str = "\
 Runs a program on a side, without a shell, and shows its output.
@@ -63,10 +61,6 @@ async fn follow(ctx: &Context, args: Args) -> Result<u8, Failure> {
             Some(RunEvent::Out(data)) => write(&mut std::io::stdout().lock(), &data)?,
             Some(RunEvent::Err(data)) => write(&mut std::io::stderr().lock(), &data)?,
             Some(RunEvent::Exit(status)) => return Ok(exit_status(status)),
-            Some(RunEvent::Failed(problem)) if problem.code == ProblemCode::NotFound => {
-                eprint!("{}", Failure::from(problem).text());
-                return Ok(NOT_FOUND);
-            }
             Some(RunEvent::Failed(problem)) => return Err(problem.into()),
             None => {
                 return Err(Failure::failed(

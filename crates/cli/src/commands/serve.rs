@@ -63,9 +63,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> Result<(), Failure> {
         socket: ctx.client.socket().to_owned(),
         listen: args.listen,
     };
-    flipside_server::serve(options)
-        .await
-        .map_err(|error| from_any(error.into()))
+    flipside_server::serve(options).await.map_err(from_any)
 }
 
 fn default_state_dir() -> Result<PathBuf, Failure> {

@@ -56,6 +56,7 @@ async fn watch(ctx: &Context, system: &SystemName) -> Result<(), Failure> {
     let mut patience = Patience::default();
     // The moving line would fight with the redrawn page.
     let quiet = Live::still(ctx.json);
+    let mut last: Option<Status> = None;
     loop {
         let path = format!("/v1/systems/{system}/status?watch=true");
         let failure = match ctx.client.watch::<Status>(&path).await {
@@ -64,7 +65,12 @@ async fn watch(ctx: &Context, system: &SystemName) -> Result<(), Failure> {
                 patience.found(&quiet);
                 loop {
                     match lines.next().await {
-                        Ok(Some(status)) => show(ctx, &status)?,
+                        // The server repeats itself to show that it is there.
+                        Ok(Some(status)) if last.as_ref() == Some(&status) => {}
+                        Ok(Some(status)) => {
+                            show(ctx, &status)?;
+                            last = Some(status);
+                        }
                         Ok(None) => break ended(),
                         Err(failure) => break failure,
                     }

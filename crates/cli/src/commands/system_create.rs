@@ -107,7 +107,7 @@ fn request(args: Args) -> Result<CreateRequest, Failure> {
         parse_publish(port)?;
     }
     let mib = 1 << 20;
-    if args.memory % mib != 0 {
+    if !args.memory.is_multiple_of(mib) {
         return Err(Failure::usage("`--memory` must be a whole number of MiB"));
     }
     let memory_mib = u32::try_from(args.memory / mib)
