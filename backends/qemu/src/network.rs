@@ -15,7 +15,9 @@ use crate::paths::{SystemPaths, private_dir};
 use crate::process::tail;
 use async_trait::async_trait;
 use flipside_model::{MachineId, SystemSpec};
-use flipside_platform::{DrainReport, NetworkPort, NetworkView, PortError, PortErrorKind, PortResult};
+use flipside_platform::{
+    DrainReport, NetworkPort, NetworkView, PortError, PortErrorKind, PortResult,
+};
 use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -79,7 +81,8 @@ impl UserNetwork {
     async fn ask<T: DeserializeOwned>(&self, command: Command) -> PortResult<T> {
         let value = self.call(command, CALL_TIMEOUT).await?;
         serde_json::from_value(value).map_err(|e| {
-            error::mismatch("the guard answered in words of another version of flipside").because(&e)
+            error::mismatch("the guard answered in words of another version of flipside")
+                .because(&e)
         })
     }
 
@@ -89,17 +92,27 @@ impl UserNetwork {
         let name = &self.spec.name;
         let late = || PortError::timed_out(format!("the guard of system {name} does not answer"));
         let talk = async {
-            let stream = UnixStream::connect(self.files.control()).await.map_err(|e| self.absent(&e))?;
+            let stream = UnixStream::connect(self.files.control())
+                .await
+                .map_err(|e| self.absent(&e))?;
             let lost = |e: io::Error| late().because(&e);
             let (reader, mut writer) = stream.into_split();
-            writer.write_all(&line(&Request { id, command })).await.map_err(lost)?;
+            writer
+                .write_all(&line(&Request { id, command }))
+                .await
+                .map_err(lost)?;
             let mut reader = BufReader::new(reader);
-            let text = read_line(&mut reader, REPLY_MAX).await.map_err(lost)?.ok_or_else(late)?;
+            let text = read_line(&mut reader, REPLY_MAX)
+                .await
+                .map_err(lost)?
+                .ok_or_else(late)?;
             let reply: Reply = serde_json::from_slice(&text)
                 .map_err(|e| error::mismatch("the guard's answer is not one").because(&e))?;
             match reply.error {
                 Some(problem) => Err(port_error(problem)),
-                None if reply.id != id => Err(error::mismatch("the guard answered another request")),
+                None if reply.id != id => {
+                    Err(error::mismatch("the guard answered another request"))
+                }
                 None => Ok(reply.ok.unwrap_or_default()),
             }
         };
@@ -107,11 +120,18 @@ impl UserNetwork {
     }
 
     fn absent(&self, error: &io::Error) -> PortError {
-        let gone = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused);
-        let kind = if gone { PortErrorKind::Absent } else { PortErrorKind::Failed };
-        PortError::new(kind, format!("the guard of system {} cannot be reached", self.spec.name))
-            .about(self.files.control().display().to_string())
-            .because(error)
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => PortErrorKind::Absent,
+            // So many others wait that the kernel takes no more.
+            io::ErrorKind::WouldBlock => PortErrorKind::TimedOut,
+            _ => PortErrorKind::Failed,
+        };
+        PortError::new(
+            kind,
+            format!("the guard of system {} cannot be reached", self.spec.name),
+        )
+        .about(self.files.control().display().to_string())
+        .because(error)
     }
 
     /// Starts a guard and waits until it says how that went.
@@ -121,9 +141,15 @@ impl UserNetwork {
             None => own_program()?,
         };
         let log_path = self.files.log();
-        let log = self.open_log().map_err(|e| error::file(&e, "write", &log_path))?;
+        let log = self
+            .open_log()
+            .map_err(|e| error::file(&e, "write", &log_path))?;
         let failed = |e: &io::Error| {
-            PortError::failed(format!("cannot start the guard of system {}", self.spec.name)).because(e)
+            PortError::failed(format!(
+                "cannot start the guard of system {}",
+                self.spec.name
+            ))
+            .because(e)
         };
         let mut command = tokio::process::Command::new("setsid");
         command
@@ -148,7 +174,10 @@ impl UserNetwork {
             }
         }
         let mut child = command.spawn().map_err(|e| failed(&e))?;
-        let out = child.stdout.take().ok_or_else(|| PortError::failed("the guard has no output"))?;
+        let out = child
+            .stdout
+            .take()
+            .ok_or_else(|| PortError::failed("the guard has no output"))?;
         let started = timeout(START_TIMEOUT, async {
             let status = child.wait().await.map_err(|e| failed(&e))?;
             if !status.success() {
@@ -158,22 +187,28 @@ impl UserNetwork {
             }
             self.hear(out).await
         });
-        let late = |_| PortError::timed_out("the guard was started and did not say in time whether it began");
+        let late = |_| {
+            PortError::timed_out("the guard was started and did not say in time whether it began")
+        };
         started.await.map_err(late)?
     }
 
     async fn hear(&self, out: ChildStdout) -> PortResult<()> {
         let mut text = Vec::new();
         let limit = u64::try_from(REPLY_MAX).unwrap_or(u64::MAX);
-        let read = BufReader::new(out).take(limit).read_until(b'\n', &mut text).await;
+        let read = BufReader::new(out)
+            .take(limit)
+            .read_until(b'\n', &mut text)
+            .await;
         read.map_err(|e| PortError::failed("cannot hear the guard").because(&e))?;
         match serde_json::from_slice(&text) {
             Ok(Started::Ready) => Ok(()),
             Ok(Started::Failed(problem)) => Err(port_error(problem)),
             Err(_) => {
                 let name = &self.spec.name;
-                let mut error = PortError::failed(format!("the guard of system {name} ended at once"))
-                    .about(self.files.log().display().to_string());
+                let mut error =
+                    PortError::failed(format!("the guard of system {name} ended at once"))
+                        .about(self.files.log().display().to_string());
                 error.causes = tail(&self.files.log(), 3);
                 Err(error)
             }
@@ -219,7 +254,9 @@ impl NetworkPort for UserNetwork {
                 Ok(_) => return Ok(()),
                 Err(e) if e.kind != PortErrorKind::Absent => {
                     let advice = match self.files.occupant() {
-                        Some(pid) => format!("See what holds process {pid} up; if it does not recover, end it and retry"),
+                        Some(pid) => format!(
+                            "See what holds process {pid} up; if it does not recover, end it and retry"
+                        ),
                         None => "Retry".to_owned(),
                     };
                     return Err(e.advise(advice));
@@ -245,7 +282,10 @@ impl NetworkPort for UserNetwork {
         let deadline = Instant::now() + END_TIMEOUT;
         while self.files.occupant().is_some() {
             if Instant::now() >= deadline {
-                let late = PortError::timed_out(format!("the guard of system {} does not end", self.spec.name));
+                let late = PortError::timed_out(format!(
+                    "the guard of system {} does not end",
+                    self.spec.name
+                ));
                 return Err(asked.err().unwrap_or(late));
             }
             sleep(Duration::from_millis(10)).await;
@@ -253,12 +293,8 @@ impl NetworkPort for UserNetwork {
         Ok(())
     }
 
-    /// Without a guard nobody is let in, and that is what is seen.
     async fn view(&self) -> PortResult<NetworkView> {
-        let view = match self.ask::<DoorView>(Command::View).await {
-            Err(e) if e.kind == PortErrorKind::Absent => DoorView::closed(),
-            other => other?,
-        };
+        let view: DoorView = self.ask(Command::View).await?;
         Ok(NetworkView {
             open_to: view.open_to,
             held: view.held,
@@ -274,9 +310,13 @@ impl NetworkPort for UserNetwork {
     /// The connections of a guard that has ended are gone.
     async fn drain(&self, bound_ms: u64) -> PortResult<DrainReport> {
         let bound = Duration::from_millis(bound_ms).min(DRAIN_MAX);
-        let drained = match self.call(Command::Drain { bound_ms }, bound + CALL_TIMEOUT).await {
-            Ok(value) => serde_json::from_value(value)
-                .map_err(|e| error::mismatch("the guard's report of a drain is not one").because(&e))?,
+        let drained = match self
+            .call(Command::Drain { bound_ms }, bound + CALL_TIMEOUT)
+            .await
+        {
+            Ok(value) => serde_json::from_value(value).map_err(|e| {
+                error::mismatch("the guard's report of a drain is not one").because(&e)
+            })?,
             Err(e) if e.kind == PortErrorKind::Absent => Drained::default(),
             Err(e) => return Err(e),
         };

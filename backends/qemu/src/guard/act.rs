@@ -51,7 +51,12 @@ impl Watcher {
         }
     }
 
-    async fn cancel_jobs(&mut self, conn: &Conn, events: &mut EventStream, jobs: &[String]) -> PortResult<()> {
+    async fn cancel_jobs(
+        &mut self,
+        conn: &Conn,
+        events: &mut EventStream,
+        jobs: &[String],
+    ) -> PortResult<()> {
         for job in jobs {
             // Refused when it has just ended by itself: what counts is the look below.
             let asked = conn.run("job-cancel", json!({ "id": job })).await;
@@ -84,7 +89,10 @@ impl Watcher {
         let runs = conn.status().await? == Status::Running;
         let mut book = seen.book.clone();
         for drop in drops {
-            let pair = book.disks.get_mut(&drop.disk).ok_or_else(|| unknown(&drop.disk))?;
+            let pair = book
+                .disks
+                .get_mut(&drop.disk)
+                .ok_or_else(|| unknown(&drop.disk))?;
             pair.get_mut(drop.bad).role = LegRole::Stale(StaleReason::Failed(drop.why.clone()));
             pair.authority = drop.survivor;
         }
@@ -121,7 +129,8 @@ impl Watcher {
         if let Err(error) = resumed {
             tracing::info!(machine = %self.id, %error, "not continued");
         }
-        self.suspects.retain(|s| !drops.iter().any(|d| (&d.disk, d.bad) == (&s.disk, s.leg)));
+        self.suspects
+            .retain(|s| !drops.iter().any(|d| (&d.disk, d.bad) == (&s.disk, s.leg)));
         self.probed = false;
         Ok(())
     }
@@ -165,7 +174,12 @@ impl Watcher {
     }
 
     /// Continues a guest whose disk failed, to see whether the failure comes again and which leg it names.
-    async fn probe(&mut self, system: &QemuSystem, conn: &Conn, events: &mut EventStream) -> PortResult<()> {
+    async fn probe(
+        &mut self,
+        system: &QemuSystem,
+        conn: &Conn,
+        events: &mut EventStream,
+    ) -> PortResult<()> {
         self.probed = true;
         // That it stopped again at once is what is to be found out.
         if let Err(error) = system.resume(self.id).await
@@ -184,7 +198,11 @@ impl Watcher {
             }
         }
         let why = "a disk had failed, and it was not known which leg";
-        self.did(Severity::Information, "Continued the machine to repeat its request", why);
+        self.did(
+            Severity::Information,
+            "Continued the machine to repeat its request",
+            why,
+        );
         Ok(())
     }
 

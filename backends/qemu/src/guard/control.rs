@@ -20,16 +20,20 @@ use tokio::time::{sleep, timeout};
 /// Pause after a failed accept: it fails when descriptors run out, and spinning frees none.
 const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
 
+/// Clients that may wait while all places are taken.
+const BACKLOG: i32 = 128;
+
 /// Listens on a socket that only its owner can reach: it is closed to others before anybody can connect. What an ended
 /// guard left under the name is replaced; the caller has made sure that no other guard lives.
 pub(crate) fn listen(path: &Path) -> PortResult<UnixListener> {
     let make = || {
         crate::paths::remove_file(path).map_err(|e| io::Error::other(e.message))?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        rustix::net::listen(&socket, 16)?;
+        rustix::net::listen(&socket, BACKLOG)?;
         UnixListener::from_std(socket.into())
     };
     make().map_err(|e| error::file(&e, "listen on", path))
@@ -72,7 +76,8 @@ async fn talk(stream: UnixStream, desk: &Desk) -> io::Result<()> {
         let request: Request = match serde_json::from_slice(&text) {
             Ok(request) => request,
             Err(error) => {
-                let problem = Problem::new(ProblemCode::Usage, "not a request of the guard").because(&error);
+                let problem =
+                    Problem::new(ProblemCode::Usage, "not a request of the guard").because(&error);
                 let reply = Reply {
                     id: 0,
                     ok: None,

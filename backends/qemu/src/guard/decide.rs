@@ -147,7 +147,8 @@ fn paused(facts: &Facts<'_>, intent: Intent) -> Action {
 /// A machine with two legs of a disk runs on live data. It may be ahead of the book while a merge hands the data
 /// over. A machine older than the owner is the old Production Side, and is never continued.
 fn may_go_on(facts: &Facts<'_>) -> bool {
-    let two_legs = |source: &DiskSource| matches!(source, DiskSource::Legs(legs) if legs.len() == 2);
+    let two_legs =
+        |source: &DiskSource| matches!(source, DiskSource::Legs(legs) if legs.len() == 2);
     match facts.book.owner {
         Some(owner) if owner == facts.machine => true,
         Some(owner) if owner > facts.machine => false,
@@ -180,7 +181,8 @@ fn io_error(facts: &Facts<'_>, intent: Intent) -> Action {
 }
 
 fn running(facts: &Facts<'_>, intent: Intent) -> Action {
-    if !facts.suspects.is_empty() && may_go_on(facts) && !(owns(facts) && intent == Intent::Running) {
+    if !facts.suspects.is_empty() && may_go_on(facts) && !(owns(facts) && intent == Intent::Running)
+    {
         match drops(facts) {
             Err(why) => return Action::Stay(why),
             Ok(drops) if !drops.is_empty() => return Action::DropLegs(drops),
@@ -225,7 +227,11 @@ fn finish_swaps(facts: &Facts<'_>) -> Result<Vec<(DiskName, Leg)>, String> {
                 "the change of {disk}'s legs was interrupted, and the book names no leg that holds its data"
             ));
         }
-        if !facts.open_legs.get(disk).is_some_and(|open| open.contains(&leg)) {
+        if !facts
+            .open_legs
+            .get(disk)
+            .is_some_and(|open| open.contains(&leg))
+        {
             return Err(format!(
                 "the change of {disk}'s legs was interrupted, and leg {leg} is not open in this machine"
             ));
@@ -260,7 +266,9 @@ fn roots_are_sound(facts: &Facts<'_>) -> Result<(), String> {
             None => false,
         };
         if !good {
-            return Err(format!("{disk} runs on legs that the book does not vouch for"));
+            return Err(format!(
+                "{disk} runs on legs that the book does not vouch for"
+            ));
         }
     }
     Ok(())
@@ -274,13 +282,20 @@ fn drops(facts: &Facts<'_>) -> Result<Vec<DropLeg>, String> {
         let Some(DiskSource::Legs(legs)) = facts.view.disks.get(disk).map(|d| &d.source) else {
             continue;
         };
-        if !legs.contains(&suspect.leg) || drops.iter().any(|d| (&d.disk, d.bad) == (disk, suspect.leg)) {
+        if !legs.contains(&suspect.leg)
+            || drops
+                .iter()
+                .any(|d| (&d.disk, d.bad) == (disk, suspect.leg))
+        {
             continue;
         }
         let survivor = suspect.leg.other();
         let text = suspect.text();
         if !legs.contains(&survivor) {
-            return Err(format!("the only leg of {disk}, {}, fails ({text})", suspect.leg));
+            return Err(format!(
+                "the only leg of {disk}, {}, fails ({text})",
+                suspect.leg
+            ));
         }
         let both = |other: &Suspect| other.disk == *disk && other.leg == survivor;
         if let Some(other) = facts.suspects.iter().find(|s| both(s)) {

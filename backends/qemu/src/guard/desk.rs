@@ -1,7 +1,7 @@
 //! Carries out what the server asks for: the front door's commands.
 
 use super::events::EventLog;
-use super::files::GuardFiles;
+use super::files::{GuardFiles, Told};
 use super::limits::DRAIN_MAX;
 use super::wire::Command;
 use crate::door::{Door, RouteStatus, Targets};
@@ -24,18 +24,6 @@ pub(crate) struct DoorView {
     pub(crate) held: u64,
     pub(crate) active: u64,
     pub(crate) held_ms: u64,
-}
-
-impl DoorView {
-    /// The view of a door that does not exist.
-    pub(crate) fn closed() -> Self {
-        Self {
-            open_to: None,
-            held: 0,
-            active: 0,
-            held_ms: 0,
-        }
-    }
 }
 
 /// How a drain ended, on the control socket.
@@ -82,7 +70,7 @@ impl Desk {
             Command::Hold => {
                 self.waiting.store(false, Ordering::SeqCst);
                 // Noted first: a guard that takes over must not let anybody in by itself.
-                self.files.note_hold()?;
+                self.files.note_door(Told::Hold)?;
                 self.door.hold();
                 Ok(Value::Null)
             }
@@ -95,7 +83,7 @@ impl Desk {
             Command::Events { after } => Ok(json!(self.events.after(after))),
             Command::Shut => {
                 self.door.shutdown().await;
-                self.files.forget_hold()?;
+                self.files.forget_door()?;
                 self.stop.send_replace(true);
                 Ok(Value::Null)
             }
@@ -122,8 +110,10 @@ impl Desk {
         let bound = Duration::from_millis(bound_ms).min(DRAIN_MAX);
         let report = self.door.drain(bound).await;
         if report.interrupted {
-            return Err(PortError::failed("the front door does not hold connections, so nothing was drained")
-                .advise("Hold new connections first"));
+            return Err(PortError::failed(
+                "the front door does not hold connections, so nothing was drained",
+            )
+            .advise("Hold new connections first"));
         }
         Ok(json!(Drained {
             quiet: count(report.quiescent),
@@ -146,27 +136,37 @@ impl Desk {
         if !same {
             self.door.open(targets, machine.to_string());
         }
-        self.files.forget_hold()?;
+        self.files.note_door(Told::Open)?;
         Ok(self.view().held_ms)
     }
 
     /// Reads where a living machine offers its guest's ports.
     fn forwards(&self, machine: MachineId) -> PortResult<Targets> {
-        let absent = || PortError::absent(format!("machine {machine} does not run")).about(machine.to_string());
+        let absent = || {
+            PortError::absent(format!("machine {machine} does not run")).about(machine.to_string())
+        };
         let launch = Launch::read(&self.paths.machine(machine))?.ok_or_else(absent)?;
         launch.find().ok_or_else(absent)?;
         let dial = |host: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, host));
-        Ok(launch.forwards.iter().map(|(guest, host)| (*guest, dial(*host))).collect())
+        Ok(launch
+            .forwards
+            .iter()
+            .map(|(guest, host)| (*guest, dial(*host)))
+            .collect())
     }
 
-    /// Takes over from a guard that ended: opens to the owner if it runs. Until this is called the door holds.
-    pub(crate) fn take_over(&self, owner: Option<MachineId>, alive: bool, running: bool) {
-        let Some(owner) = owner.filter(|_| alive) else { return };
-        if self.files.was_holding() {
-            let why = "connections were held when the guard before ended";
-            self.events.add(Severity::Information, Some(owner), "The front door stays held", why);
-        } else if running {
-            self.open_to_owner(owner, "the leg book names the owner, and it runs");
+    /// Says whether a guard that was not told to end had the door open.
+    pub(crate) fn was_open(&self) -> bool {
+        self.files.door_was() == Some(Told::Open)
+    }
+
+    /// Takes over an open door: it opens to the owner if it runs, and otherwise as soon as it does.
+    pub(crate) fn take_over(&self, owner: MachineId, running: bool) {
+        if running {
+            self.open_to_owner(
+                owner,
+                "the guard before ended, and the leg book names this owner",
+            );
         } else {
             self.waiting.store(true, Ordering::SeqCst);
         }
@@ -186,9 +186,19 @@ impl Desk {
 
     fn open_to_owner(&self, owner: MachineId, why: &str) {
         match self.open(owner) {
-            Ok(_) => self.events.add(Severity::Information, Some(owner), "Opened the front door", why),
+            Ok(_) => self.events.add(
+                Severity::Information,
+                Some(owner),
+                "Opened the front door",
+                why,
+            ),
             Err(e) => {
-                self.events.add(Severity::Warning, Some(owner), "The front door stays held", e.message);
+                self.events.add(
+                    Severity::Warning,
+                    Some(owner),
+                    "The front door stays held",
+                    e.message,
+                );
             }
         }
     }

@@ -157,7 +157,10 @@ fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     match File::open(path) {
         // A file that is longer than we ever make it is not read to its end.
-        Ok(file) => file.take(4 * EVENTS_MAX_BYTES).read_to_end(&mut bytes).map(drop)?,
+        Ok(file) => file
+            .take(4 * EVENTS_MAX_BYTES)
+            .read_to_end(&mut bytes)
+            .map(drop)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
@@ -201,7 +204,11 @@ mod tests {
         torn.expect("open").write_all(b"{\"seq").expect("written");
         let log = EventLog::open(&path).expect("open");
         add(&log, "three");
-        let seen: Vec<_> = log.after(1).into_iter().map(|e| (e.sequence, e.what)).collect();
+        let seen: Vec<_> = log
+            .after(1)
+            .into_iter()
+            .map(|e| (e.sequence, e.what))
+            .collect();
         assert_eq!(seen, [(2, "two".to_owned()), (3, "three".to_owned())]);
         assert_eq!(read_after(&path, 1), log.after(1));
         assert!(log.after(3).is_empty());
@@ -217,7 +224,9 @@ mod tests {
             add(&log, &long);
         }
         let sizes = fs::read_dir(dir.path()).expect("listed");
-        let total: u64 = sizes.map(|e| e.expect("read").metadata().expect("read").len()).sum();
+        let total: u64 = sizes
+            .map(|e| e.expect("read").metadata().expect("read").len())
+            .sum();
         assert!(total < 2 * EVENTS_MAX_BYTES + 64 * 1024, "{total}");
         assert_eq!(log.after(99).len(), 1);
         let again = EventLog::open(&path).expect("open");

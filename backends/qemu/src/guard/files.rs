@@ -7,7 +7,7 @@
 //!   guard.pid             its process id, locked while it lives
 //!   guard.log             what it printed
 //!   guard-events.jsonl    what it did, and guard-events.jsonl.old
-//!   guard-hold            connections are being held, on this boot of the host
+//!   guard-door.json       what the door was told last, on this boot of the host
 //! ```
 
 use crate::error;
@@ -49,26 +49,31 @@ impl GuardFiles {
     pub(crate) fn events(&self) -> PathBuf {
         self.root.join("guard-events.jsonl")
     }
-    fn hold(&self) -> PathBuf {
-        self.root.join("guard-hold")
+    fn door(&self) -> PathBuf {
+        self.root.join("guard-door.json")
     }
 
-    /// Notes that connections are held, so that a guard that takes over goes on holding them. Not synced: after a
-    /// power cut there are no connections.
-    pub(crate) fn note_hold(&self) -> PortResult<()> {
-        let path = self.hold();
-        fs::write(&path, host_boot().unwrap_or_default()).map_err(|e| error::file(&e, "write", &path))
+    /// Notes what the door was told, for a guard that takes over. Not synced: after a power cut there are no
+    /// connections, and the note is of another boot.
+    pub(crate) fn note_door(&self, told: Told) -> PortResult<()> {
+        let path = self.door();
+        let note = DoorNote {
+            boot: host_boot().unwrap_or_default(),
+            told,
+        };
+        let bytes = serde_json::to_vec(&note).unwrap_or_default();
+        fs::write(&path, bytes).map_err(|e| error::file(&e, "write", &path))
     }
 
-    /// Takes that note back.
-    pub(crate) fn forget_hold(&self) -> PortResult<()> {
-        remove_file(&self.hold())
+    /// Takes that note back: the next door is a new one.
+    pub(crate) fn forget_door(&self) -> PortResult<()> {
+        remove_file(&self.door())
     }
 
-    /// Says whether connections were held when the last guard of this boot ended.
-    pub(crate) fn was_holding(&self) -> bool {
-        let noted = fs::read_to_string(self.hold()).ok();
-        noted.is_some() && noted == host_boot()
+    /// Returns what the door of a guard that ended on this boot, without being told to, was told last.
+    pub(crate) fn door_was(&self) -> Option<Told> {
+        let note: DoorNote = serde_json::from_slice(&fs::read(self.door()).ok()?).ok()?;
+        (Some(note.boot) == host_boot()).then_some(note.told)
     }
 
     /// Takes the place of the system's one guard; none if another one has it.
@@ -109,6 +114,20 @@ impl GuardFiles {
             .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(self.pid())
     }
+}
+
+/// What a door is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Told {
+    Hold,
+    Open,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct DoorNote {
+    boot: String,
+    told: Told,
 }
 
 /// What the server tells the guard before it starts it.

@@ -26,10 +26,10 @@ pub(crate) mod wire;
 pub use error::GuardError;
 pub use events::GuardEvent;
 
+use crate::conn::Voice;
 use crate::door::{Door, PublishedPort};
 use crate::paths::SystemPaths;
 use crate::system::{Options, QemuSystem};
-use crate::conn::Voice;
 use desk::Desk;
 use events::EventLog;
 use files::{GuardConfig, GuardFiles};
@@ -46,26 +46,13 @@ use tokio::sync::watch as flag;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-/// Which system to guard, and as what.
+/// Which system to guard.
 #[derive(Debug, Clone)]
 pub struct GuardOptions {
     /// The state directory of the server.
     pub state_dir: PathBuf,
     /// The system.
     pub system: SystemName,
-    /// The guard is a task of a larger process, as in tests: limits and standard output are left alone.
-    pub in_process: bool,
-}
-
-impl GuardOptions {
-    /// Names the system of a guard that has a process of its own.
-    pub fn new(state_dir: impl Into<PathBuf>, system: SystemName) -> Self {
-        Self {
-            state_dir: state_dir.into(),
-            system,
-            in_process: false,
-        }
-    }
 }
 
 /// What all parts of a guard share.
@@ -77,23 +64,21 @@ struct Shared {
     stop: flag::Sender<bool>,
 }
 
-/// Guards a system until it is told to end or the system's directory is gone. The first line on standard output
-/// tells whoever started the process whether it began.
+/// Guards a system until it is told to end or the system's directory is gone. It takes the whole process: its limits
+/// are set, and the one line on its standard output tells whoever started it whether it began.
 pub async fn run(options: GuardOptions) -> Result<(), GuardError> {
-    if !options.in_process {
-        process::prepare();
-    }
+    process::prepare();
     let started = Guard::start(&options).await;
-    if !options.in_process {
-        process::report(started.as_ref().map(drop));
-    }
+    process::report(started.as_ref().map(|_| ()));
     started?.live().await;
     Ok(())
 }
 
 /// Does what [`run`] does, on a runtime of its own with one thread.
 pub fn run_blocking(options: GuardOptions) -> Result<(), GuardError> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.map_err(GuardError::Runtime)?.block_on(run(options))
 }
 
@@ -194,16 +179,27 @@ impl Guard {
 
 /// Identifies the directory of the system.
 fn home(paths: &SystemPaths) -> Option<(u64, u64)> {
-    let meta = fs::metadata(paths.root()).ok().filter(fs::Metadata::is_dir)?;
+    let meta = fs::metadata(paths.root())
+        .ok()
+        .filter(fs::Metadata::is_dir)?;
     Some((meta.dev(), meta.ino()))
 }
 
-/// Opens the door as the guard before had it, as far as the book and the machines bear it out.
+/// Opens the door as the guard before had it, as far as the book and the machines bear it out. A door that was held,
+/// and a new one, stay held.
 async fn take_over(shared: &Shared, system: &QemuSystem) {
+    if !shared.desk.was_open() {
+        return;
+    }
     // A system that was never started has no book.
     let owner = system.load().await.ok().and_then(|book| book.owner);
-    let Some(id) = owner else { return };
-    let view = timeout(STATUS_TIMEOUT * 2, system.observe(id)).await;
-    let run = view.ok().and_then(Result::ok).map_or(RunState::Absent, |view| view.run);
-    shared.desk.take_over(owner, run.is_present(), run == RunState::Running);
+    let Some(owner) = owner else { return };
+    let view = timeout(STATUS_TIMEOUT * 2, system.observe(owner)).await;
+    let run = view
+        .ok()
+        .and_then(Result::ok)
+        .map_or(RunState::Absent, |view| view.run);
+    if run.is_present() {
+        shared.desk.take_over(owner, run == RunState::Running);
+    }
 }

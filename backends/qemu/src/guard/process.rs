@@ -13,7 +13,11 @@ pub(super) fn prepare() {
     let files = getrlimit(Resource::Nofile);
     let enough = files.current.is_none_or(|now| now >= DESCRIPTORS);
     if !enough {
-        let current = Some(files.maximum.map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS)));
+        let current = Some(
+            files
+                .maximum
+                .map_or(DESCRIPTORS, |most| most.min(DESCRIPTORS)),
+        );
         let wanted = Rlimit {
             current,
             maximum: files.maximum,

@@ -21,7 +21,9 @@ pub(crate) enum Signal {
 pub(crate) fn read(event: &Event) -> Option<Signal> {
     match event.name.as_str() {
         "QUORUM_REPORT_BAD" => Some(suspect(&event.data).map_or(Signal::Look, Signal::Suspect)),
-        "QUORUM_FAILURE" | "BLOCK_IO_ERROR" | "BLOCK_JOB_ERROR" | "STOP" | "RESUME" => Some(Signal::Look),
+        "QUORUM_FAILURE" | "BLOCK_IO_ERROR" | "BLOCK_JOB_ERROR" | "STOP" | "RESUME" => {
+            Some(Signal::Look)
+        }
         _ => None,
     }
 }
@@ -37,7 +39,11 @@ fn suspect(data: &Value) -> Option<Suspect> {
         _ => return None,
     };
     let words = text("error").unwrap_or("no reason given");
-    let error = words.chars().filter(|c| !c.is_control()).take(WORDS_MAX).collect();
+    let error = words
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(WORDS_MAX)
+        .collect();
     Some(Suspect {
         disk,
         leg,
@@ -104,7 +110,10 @@ mod tests {
         ] {
             assert_eq!(read(&event("QUORUM_REPORT_BAD", data)), Some(Signal::Look));
         }
-        assert_eq!(read(&event("BLOCK_IO_ERROR", json!({}))), Some(Signal::Look));
+        assert_eq!(
+            read(&event("BLOCK_IO_ERROR", json!({}))),
+            Some(Signal::Look)
+        );
         assert_eq!(read(&event("RTC_CHANGE", json!({}))), None);
     }
 }

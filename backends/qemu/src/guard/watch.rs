@@ -114,7 +114,11 @@ impl Watcher {
                     self.hold_back();
                     let causes = error.causes.iter().map(|cause| format!(": {cause}"));
                     let why = error.message + &causes.collect::<String>();
-                    self.tell(Severity::Warning, "The guard could not act; it tries again", why);
+                    self.tell(
+                        Severity::Warning,
+                        "The guard could not act; it tries again",
+                        why,
+                    );
                 }
             }
         }
@@ -143,9 +147,16 @@ impl Watcher {
         }
     }
 
-    async fn look(&mut self, system: &QemuSystem, conn: &Conn, events: &mut EventStream) -> PortResult<Look> {
+    async fn look(
+        &mut self,
+        system: &QemuSystem,
+        conn: &Conn,
+        events: &mut EventStream,
+    ) -> PortResult<Look> {
         let late = || PortError::timed_out(format!("machine {} does not answer", self.id));
-        let status = timeout(STATUS_TIMEOUT, conn.status()).await.map_err(|_| late())??;
+        let status = timeout(STATUS_TIMEOUT, conn.status())
+            .await
+            .map_err(|_| late())??;
         if !self.may_need_an_act(system, status).await? || Instant::now() < self.not_before {
             return Ok(Look::Done);
         }
@@ -190,13 +201,19 @@ impl Watcher {
             }
             _ => {
                 let book = system.load().await?;
-                Ok(book.owner == Some(self.id) && book.pause_until_ms.is_some_and(|until| now_ms() >= until))
+                Ok(book.owner == Some(self.id)
+                    && book.pause_until_ms.is_some_and(|until| now_ms() >= until))
             }
         }
     }
 
     /// Observes, decides and acts under the lease until nothing is left to do.
-    async fn round(&mut self, system: &QemuSystem, conn: &Conn, events: &mut EventStream) -> PortResult<()> {
+    async fn round(
+        &mut self,
+        system: &QemuSystem,
+        conn: &Conn,
+        events: &mut EventStream,
+    ) -> PortResult<()> {
         let _lease = system.lease().await?;
         for _ in 0..STEPS_MAX {
             self.collect(events);
@@ -209,7 +226,11 @@ impl Watcher {
                 }
                 Action::Stay(why) => {
                     self.hold_back();
-                    self.tell(Severity::Error, "The guard leaves the machine as it is", why);
+                    self.tell(
+                        Severity::Error,
+                        "The guard leaves the machine as it is",
+                        why,
+                    );
                     return Ok(());
                 }
                 action => self.act(system, conn, events, &seen, action).await?,
@@ -265,13 +286,20 @@ impl Watcher {
     /// Says something that could not be helped, once.
     fn tell(&mut self, severity: Severity, what: &str, why: String) {
         if self.told.as_ref() != Some(&why) {
-            self.shared.events.add(severity, Some(self.id), what, why.clone());
+            self.shared
+                .events
+                .add(severity, Some(self.id), what, why.clone());
             self.told = Some(why);
         }
     }
 
     /// Records an act.
-    pub(super) fn did(&mut self, severity: Severity, what: impl Into<String>, why: impl Into<String>) {
+    pub(super) fn did(
+        &mut self,
+        severity: Severity,
+        what: impl Into<String>,
+        why: impl Into<String>,
+    ) {
         self.shared.events.add(severity, Some(self.id), what, why);
         self.told = None;
     }
@@ -284,5 +312,7 @@ pub(super) fn backups(jobs: &Value) -> Vec<String> {
         let text = |key: &str| job.get(key).and_then(Value::as_str).unwrap_or_default();
         text("type") == "backup" && !matches!(text("status"), "concluded" | "null" | "undefined")
     });
-    active.filter_map(|job| Some(job.get("id")?.as_str()?.to_owned())).collect()
+    active
+        .filter_map(|job| Some(job.get("id")?.as_str()?.to_owned()))
+        .collect()
 }

@@ -99,14 +99,28 @@ mod tests {
     fn the_words_on_the_socket_are_fixed() {
         for (command, text) in [
             (Command::View, r#"{"id":7,"cmd":"view"}"#),
-            (Command::Drain { bound_ms: 5 }, r#"{"id":7,"cmd":"drain","bound_ms":5}"#),
-            (Command::Open { machine: MachineId(3) }, r#"{"id":7,"cmd":"open","machine":3}"#),
-            (Command::Events { after: 9 }, r#"{"id":7,"cmd":"events","after":9}"#),
+            (
+                Command::Drain { bound_ms: 5 },
+                r#"{"id":7,"cmd":"drain","bound_ms":5}"#,
+            ),
+            (
+                Command::Open {
+                    machine: MachineId(3),
+                },
+                r#"{"id":7,"cmd":"open","machine":3}"#,
+            ),
+            (
+                Command::Events { after: 9 },
+                r#"{"id":7,"cmd":"events","after":9}"#,
+            ),
             (Command::Shut, r#"{"id":7,"cmd":"shut"}"#),
         ] {
             let request = Request { id: 7, command };
             assert_eq!(line(&request), format!("{text}\n").into_bytes());
-            assert_eq!(serde_json::from_str::<Request>(text).expect("read"), request);
+            assert_eq!(
+                serde_json::from_str::<Request>(text).expect("read"),
+                request
+            );
         }
     }
 
