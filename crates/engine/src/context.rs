@@ -61,7 +61,11 @@ pub(crate) struct Cx {
     inside: Arc<Mutex<Option<Instant>>>,
     progress: Arc<Mutex<Option<Progress>>>,
     abort: watch::Sender<bool>,
+    crash: CrashHook,
 }
+
+/// Called at every named point between two effects, such as `merge.mount:acted`; a test lets the server die there.
+pub type CrashHook = Option<Arc<dyn Fn(&str) + Send + Sync>>;
 
 /// How long to wait between two looks at something that takes a while: short against every figure we report, long
 /// against the cost of asking.
@@ -74,7 +78,12 @@ const LAST_CHANCE: Duration = Duration::from_secs(1);
 const NO_OPERATION: Duration = Duration::from_secs(300);
 
 impl Cx {
-    pub(crate) fn new(spec: Arc<SystemSpec>, ports: Ports, ledger: Ledger) -> Self {
+    pub(crate) fn new(
+        spec: Arc<SystemSpec>,
+        ports: Ports,
+        ledger: Ledger,
+        crash: CrashHook,
+    ) -> Self {
         Self {
             spec,
             ports,
@@ -87,6 +96,14 @@ impl Cx {
             inside: Arc::new(Mutex::new(None)),
             progress: Arc::new(Mutex::new(None)),
             abort: watch::channel(false).0,
+            crash,
+        }
+    }
+
+    /// Passes a crash point: `intent` (before it is written), `act`, `acted`, `outcome` (after it is written).
+    pub(crate) fn point(&self, step: flipside_session::Step, place: &str) {
+        if let Some(hook) = &self.crash {
+            hook(&format!("{}:{place}", step.id()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! The driver of one system: accepts requests by the law, runs them, and picks up after a crash.
 
-use crate::context::Cx;
+use crate::context::{CrashHook, Cx};
 use crate::ledger::Ledger;
 use crate::monitor::{self, Monitor};
 use crate::operate::{self, enter};
@@ -29,6 +29,8 @@ const RESTART_WAIT: Duration = Duration::from_secs(90);
 pub struct SystemOptions {
     /// Product version, for log and status.
     pub version: String,
+    /// For tests: called at every crash point.
+    pub crash: CrashHook,
 }
 
 /// A request with what it needs.
@@ -65,7 +67,7 @@ impl System {
         ledger.write(Record::Opened {
             version: options.version.clone(),
         })?;
-        let cx = Cx::new(Arc::new(spec), ports, ledger);
+        let cx = Cx::new(Arc::new(spec), ports, ledger, options.crash);
         let system = System {
             shared: Arc::new(Shared {
                 cx,

@@ -3,7 +3,7 @@
 //! A record is checked against the law, written and synced, and only then believed and shown.
 
 use flipside_journal::{Journal, JournalError, Opened};
-use flipside_model::{Entry, Fact, Problem, ProblemCode, Record, Severity};
+use flipside_model::{Entry, Fact, MachineId, Problem, ProblemCode, Record, Severity, Side};
 use flipside_platform::Clock;
 use flipside_session::SessionState;
 use serde::{Deserialize, Serialize};
@@ -159,6 +159,21 @@ impl Ledger {
         let inner = self.lock();
         let start = inner.entries.partition_point(|e| e.seq <= after);
         inner.entries[start..].to_vec()
+    }
+
+    /// Returns the machine that was the Production Side most recently.
+    pub(crate) fn last_production(&self) -> Option<MachineId> {
+        self.lock()
+            .entries
+            .iter()
+            .rev()
+            .find_map(|e| match &e.record {
+                Record::Fact(Fact::Machine {
+                    side: Side::Production,
+                    machine,
+                }) => *machine,
+                _ => None,
+            })
     }
 
     /// Follows new records.

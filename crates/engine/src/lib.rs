@@ -17,5 +17,6 @@ mod power;
 mod status;
 mod steps;
 
+pub use context::CrashHook;
 pub use driver::{Request, System, SystemOptions};
 pub use ledger::{Ledger, Stamped};

@@ -220,6 +220,10 @@ async fn finish(
         .await?;
     let figures = cx.ports.disk.resync_finish(machine, disk).await;
     let in_sync = figures.is_ok();
+    if cx.view(machine).await?.run == RunState::Paused {
+        // An earlier life of the server had paused it for the last round: the owner always goes on.
+        cx.ports.machine.resume(machine).await?;
+    }
     cx.edit_book(held, |book| {
         book.pause_until_ms = None;
         if let Some(pair) = book.disks.get_mut(disk).filter(|_| in_sync) {

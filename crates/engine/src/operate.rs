@@ -139,6 +139,7 @@ enum StepEnd {
 
 async fn run_step(cx: &Cx, stage: UpgradeState, step: Step) -> Result<StepEnd, Problem> {
     let attempt = cx.state().attempts.get(&step.name()).copied().unwrap_or(0) + 1;
+    cx.point(step, "intent");
     write(
         cx,
         stage,
@@ -169,6 +170,7 @@ async fn run_step(cx: &Cx, stage: UpgradeState, step: Step) -> Result<StepEnd, P
             result,
         },
     )?;
+    cx.point(step, "outcome");
     Ok(end)
 }
 
@@ -179,7 +181,9 @@ async fn perform(cx: &Cx, step: Step) -> Result<StepResult, Halt> {
         Seen::Done => return Ok(StepResult::Already),
         Seen::Todo | Seen::Repeat => {}
     }
+    cx.point(step, "act");
     let acted = action.act(cx).await;
+    cx.point(step, "acted");
     match (acted, action.observe(cx).await) {
         (Ok(()), Ok(Seen::Done | Seen::Repeat)) => Ok(StepResult::Done),
         (Ok(()), Ok(Seen::Todo)) => Err(Halt::Failed(

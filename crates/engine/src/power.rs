@@ -14,7 +14,7 @@ use std::time::Duration;
 const SHUTDOWN: Duration = Duration::from_secs(150);
 
 /// Prepares the book for a machine that boots: what only a bitmap in the old process knew is unknown now.
-fn prepare_book(book: &mut LegBook) -> (MachineId, Option<MachineId>, bool) {
+fn prepare_book(book: &mut LegBook) -> (MachineId, bool) {
     let unclean = !book.clean;
     if unclean {
         book.mark_unclean();
@@ -25,12 +25,11 @@ fn prepare_book(book: &mut LegBook) -> (MachineId, Option<MachineId>, bool) {
             pair.get_mut(other).role = LegRole::Stale(StaleReason::Unclean);
         }
     }
-    let previous = (book.last_machine != MachineId(0)).then_some(book.last_machine);
     book.last_machine = book.last_machine.next();
     book.clean = false;
     book.owner = Some(book.last_machine);
     book.pause_until_ms = None;
-    (book.last_machine, previous, unclean)
+    (book.last_machine, unclean)
 }
 
 /// Boots a machine from the authority legs, gives it the network and lets the users in.
@@ -52,11 +51,13 @@ pub(crate) async fn boot(cx: &Cx) -> Result<MachineId, Problem> {
             .about(component)
             .advise("put the original file or device back; flipside never uses a leg that it does not know"));
     }
-    let mut prepared = (MachineId(0), None, false);
+    let mut prepared = (MachineId(0), false);
     let book = cx
         .edit_book(&held, |book| prepared = prepare_book(book))
         .await?;
-    let (machine, previous, unclean) = prepared;
+    let (machine, unclean) = prepared;
+    // Whose firmware variables go on: the last machine that was the system, not one that was taken back.
+    let previous = cx.ledger.last_production();
     if unclean && before.last_machine != MachineId(0) {
         let text = "the system did not end cleanly: it starts from the authority legs, the others are compared";
         cx.ledger.log(Severity::Warning, text)?;

@@ -42,7 +42,11 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Runs the guard of one system until the server ends it: front door, failing legs, expired pauses.
 pub async fn guard(state_dir: &std::path::Path, system: &str) -> anyhow::Result<()> {
     let name = flipside_model::SystemName::new(system)?;
-    flipside_backend_qemu::guard::run(flipside_backend_qemu::guard::GuardOptions::new(state_dir, name)).await?;
+    flipside_backend_qemu::guard::run(flipside_backend_qemu::guard::GuardOptions {
+        state_dir: state_dir.to_owned(),
+        system: name,
+    })
+    .await?;
     Ok(())
 }
 

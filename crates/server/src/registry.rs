@@ -99,6 +99,7 @@ impl Registry {
             ledger,
             SystemOptions {
                 version: self.version.clone(),
+                crash: crash_hook(),
             },
         )
         .await
@@ -266,4 +267,20 @@ fn open_journal(directory: &Path) -> Result<OpenedJournal, Problem> {
         }
         Err(error) => Err(failed(&error)),
     }
+}
+
+/// In debug builds the server dies like `kill -9` at the crash point that `FLIPSIDE_CRASH_AT` names, such as
+/// `merge.mount:acted`. A release build has no such thing.
+fn crash_hook() -> flipside_engine::CrashHook {
+    if !cfg!(debug_assertions) {
+        return None;
+    }
+    let wanted = std::env::var("FLIPSIDE_CRASH_AT").ok()?;
+    Some(Arc::new(move |point: &str| {
+        if point == wanted {
+            let ourselves = rustix::process::getpid();
+            // Nothing is left to do if even this fails.
+            let _ = rustix::process::kill_process(ourselves, rustix::process::Signal::KILL);
+        }
+    }))
 }

@@ -5,7 +5,7 @@
 //! block graph proves that both legs are still written, and the record is corrected (`legs::reconcile`).
 
 use super::{Action, Seen};
-use crate::context::{Cx, Halt, POLL, Step};
+use crate::context::{Cx, Exclusive, Halt, POLL, Step};
 use crate::legs;
 use async_trait::async_trait;
 use flipside_model::{
@@ -58,6 +58,8 @@ impl Action for Fork {
                 machine: None,
             })?;
             legs::reconcile(cx, &held, production).await?;
+            cx.edit_book(&held, |book| book.pause_until_ms = None)
+                .await?;
         }
         result
     }
@@ -82,11 +84,22 @@ async fn switched(cx: &Cx) -> Step<bool> {
         .all(|d| matches!(&d.source, flipside_platform::DiskSource::Legs(l) if l.len() == 1)))
 }
 
+/// Records durably until when Production may be paused; the guard continues it after that.
+async fn announce_pause(cx: &Cx, held: &Exclusive<'_>) -> Step<i64> {
+    let until = cx.ports.clock.now_ms() + SWITCH_PAUSE_MS;
+    cx.edit_book(held, |book| book.pause_until_ms = Some(until))
+        .await?;
+    Ok(until)
+}
+
 async fn copy_and_switch(cx: &Cx, production: MachineId, upgrade: MachineId) -> Step {
-    {
-        let _held = cx.exclusive().await?;
+    let mut intent = {
+        // Before the copying, because its end pauses Production whether or not we are still there to see it.
+        let held = cx.exclusive().await?;
+        let until = announce_pause(cx, &held).await?;
         cx.ports.machine.fork_begin(production, upgrade).await?;
-    }
+        until
+    };
     loop {
         cx.safe_point("copying the memory")?;
         let view = cx.ports.machine.fork_poll(production).await?;
@@ -103,6 +116,10 @@ async fn copy_and_switch(cx: &Cx, production: MachineId, upgrade: MachineId) -> 
         }));
         if view.ready {
             break;
+        }
+        if intent - cx.ports.clock.now_ms() < SWITCH_PAUSE_MS / 2 {
+            let held = cx.exclusive().await?;
+            intent = announce_pause(cx, &held).await?;
         }
         tokio::time::sleep(POLL).await;
     }

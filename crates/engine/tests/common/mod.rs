@@ -89,6 +89,7 @@ impl Bench {
         let ledger = Ledger::open(journal, opened, ports.clock.clone(), Arc::new(|_| {}))?;
         let options = SystemOptions {
             version: "test".to_owned(),
+            crash: None,
         };
         let opening = System::open(self.spec.clone(), ports, ledger, options);
         tokio::select! {
