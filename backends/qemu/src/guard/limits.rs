@@ -32,7 +32,7 @@ pub(crate) const LINE_MAX: usize = 4096;
 /// Longest reply line: two thousand events.
 pub(crate) const REPLY_MAX: usize = 1024 * 1024;
 /// How long a client of the control socket may take to send its request or take its reply.
-pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Most clients of the control socket at once: one server with a few calls at a time.
 pub(crate) const PEERS_MAX: usize = 16;
 /// Longest drain that may be asked for: beyond it every client has given up.

@@ -74,12 +74,18 @@ pub async fn run(options: GuardOptions) -> Result<(), GuardError> {
     Ok(())
 }
 
-/// Does what [`run`] does, on a runtime of its own with one thread.
+/// Does what [`run`] does, on a runtime of its own. It has two threads, so that clients are served while a slow disk
+/// holds up what is being recorded.
 pub fn run_blocking(options: GuardOptions) -> Result<(), GuardError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
         .enable_all()
         .build();
-    runtime.map_err(GuardError::Runtime)?.block_on(run(options))
+    runtime.map_err(GuardError::Runtime)?.block_on(async {
+        // As a task, for the thread that waits for it is not one of the two.
+        let guard = tokio::spawn(run(options));
+        guard.await.map_err(|e| GuardError::Runtime(e.into()))?
+    })
 }
 
 struct Guard {

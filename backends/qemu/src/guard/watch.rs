@@ -15,7 +15,7 @@ use super::signals::{self, Signal};
 use crate::conn::{Conn, Voice};
 use crate::system::{Options, QemuSystem};
 use flipside_model::{DiskName, Leg, LegBook, MachineId, Severity};
-use flipside_platform::{LegPort, MachinePort, MachineView, PortError, PortResult};
+use flipside_platform::{LegPort, MachinePort, MachineView, PortError, PortResult, RunState};
 use flipside_qmp::{Event, EventStream, RunState as Status};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -166,7 +166,7 @@ impl Watcher {
         // Most of the time somebody else is at work, and nothing is to be done: then the lease is not asked for.
         let seen = self.observe(system, conn).await?;
         if self.decide(&seen) == Action::Nothing {
-            self.forget_dropped(&seen);
+            self.nothing_to_do(&seen);
             return Ok(Look::Done);
         }
         self.round(system, conn, events).await?;
@@ -180,7 +180,7 @@ impl Watcher {
         }
         match status {
             Status::IoError => Ok(true),
-            Status::InMigrate | Status::Shutdown | Status::GuestPanicked => Ok(false),
+            other if !is_plain(&other) => Ok(false),
             Status::Running => {
                 let now = Instant::now();
                 let since = *self.running_since.get_or_insert(now);
@@ -220,8 +220,8 @@ impl Watcher {
             let seen = self.observe(system, conn).await?;
             match self.decide(&seen) {
                 Action::Nothing => {
-                    self.forget_dropped(&seen);
                     self.pause = POLL;
+                    self.nothing_to_do(&seen);
                     return Ok(());
                 }
                 Action::Stay(why) => {
@@ -243,7 +243,11 @@ impl Watcher {
     }
 
     async fn observe(&self, system: &QemuSystem, conn: &Conn) -> PortResult<Seen> {
-        let view = system.observe(self.id).await?;
+        let mut view = system.observe(self.id).await?;
+        if !is_plain(&conn.status().await?) {
+            // A machine that was never started, or is kept by something the guard knows nothing of.
+            view.run = RunState::Unresponsive;
+        }
         let graph = conn.graph().await?;
         let jobs = backups(&conn.query("query-jobs").await?);
         let book = system.load().await?;
@@ -269,12 +273,14 @@ impl Watcher {
         decide(&facts, now_ms())
     }
 
-    /// Forgets reports about legs that the machine does not run on any more.
-    fn forget_dropped(&mut self, seen: &Seen) {
-        self.suspects.retain(|suspect| {
-            let source = seen.view.disks.get(&suspect.disk).map(|d| &d.source);
-            matches!(source, Some(flipside_platform::DiskSource::Legs(legs)) if legs.contains(&suspect.leg))
-        });
+    /// Forgets reports that led to nothing: a leg that still fails is reported again. A failed machine that is not
+    /// the guard's business is looked at less often.
+    fn nothing_to_do(&mut self, seen: &Seen) {
+        match seen.view.run {
+            RunState::Running => self.suspects.clear(),
+            RunState::IoError if seen.book.owner != Some(self.id) => self.hold_back(),
+            _ => {}
+        }
     }
 
     /// Waits longer before the next attempt.
@@ -303,6 +309,18 @@ impl Watcher {
         self.shared.events.add(severity, Some(self.id), what, why);
         self.told = None;
     }
+}
+
+/// Says whether a state is one of those in which the guard may have something to do.
+fn is_plain(status: &Status) -> bool {
+    matches!(
+        status,
+        Status::Running
+            | Status::Paused
+            | Status::FinishMigrate
+            | Status::PostMigrate
+            | Status::IoError
+    )
 }
 
 /// Lists the copying jobs that have not ended. One that has stays listed until the server has read its outcome.
