@@ -283,10 +283,9 @@ impl Tree {
             node.settle(entry, Severity::Success);
         }
         changed.push(place);
-        // What comes after a check or after Finish belongs to no stage.
-        if matches!(state, UpgradeState::Idle | UpgradeState::Finish)
-            && operational == OperationalState::Ready
-        {
+        // What comes after a check, passed or not, or after Finish belongs to no stage.
+        let over = operational == OperationalState::Ready && state == UpgradeState::Finish;
+        if over || state == UpgradeState::Idle {
             self.stage = None;
         }
         changed

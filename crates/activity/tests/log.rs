@@ -149,12 +149,15 @@ fn a_failure_names_its_cause_once() {
 fn a_stage_that_broke_without_a_failed_step_says_why() {
     let mut tape = Tape::default();
     let problem = Problem::new(ProblemCode::NotReady, "2 errors were found");
-    tape.enter(S::Idle, O::Busy).broken(S::Idle, &problem);
+    tape.enter(S::Idle, O::Busy)
+        .broken(S::Idle, &problem)
+        .push(Record::log(Severity::Success, "the system was started"));
     assert_eq!(
         tape.plain(),
         [
             "✘ Error        Readiness check (500 ms)",
-            "✘ Error          2 errors were found"
+            "✘ Error          2 errors were found",
+            "✔ Success      the system was started",
         ]
     );
 }

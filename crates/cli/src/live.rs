@@ -66,13 +66,10 @@ impl Live {
 
     /// Shows the step in progress.
     pub(crate) fn status(&self, status: &Status) {
-        let mut text = format!("{} | {}", status.upgrade_state, status.operational_state);
-        if status.operational_state == OperationalState::Busy
-            && let Some(step) = &status.step
-        {
-            text.push_str(": ");
-            text.push_str(&clean(step));
-        }
+        let mut text = match &status.step {
+            Some(step) if status.operational_state == OperationalState::Busy => clean(step),
+            _ => format!("{} | {}", status.upgrade_state, status.operational_state),
+        };
         if let Some(progress) = &status.progress {
             text.push_str("  ");
             text.push_str(&progress_text(progress));

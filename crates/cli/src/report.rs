@@ -61,9 +61,17 @@ pub(crate) fn progress_text(progress: &Progress) -> String {
         let _ = write!(text, ", {}", rate(progress.rate));
     }
     if let Some(left) = progress.left_seconds {
-        let _ = write!(text, ", {} left", duration_ms(left.saturating_mul(1000)));
+        let _ = write!(text, ", {} left", left_text(left));
     }
     text
+}
+
+/// Formats an estimate, which has no use for decimals.
+pub(crate) fn left_text(seconds: u64) -> String {
+    if seconds < 60 {
+        return format!("{seconds} s");
+    }
+    duration_ms(seconds.saturating_mul(1000))
 }
 
 /// Renders everything about a system.
@@ -239,7 +247,7 @@ Allowed now:
         };
         assert_eq!(
             progress_text(&progress),
-            "memory: 120 MiB of 512 MiB, 49.0 MiB/s, 8.0 s left"
+            "memory: 120 MiB of 512 MiB, 49.0 MiB/s, 8 s left"
         );
     }
 }

@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::failure::{Failure, from_any};
 use flipside_model::{Problem, ProblemCode};
 use flipside_server::ServeOptions;
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
@@ -56,6 +57,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> Result<(), Failure> {
     // Fails only when a subscriber is set already, and then that one is right.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
         .with_writer(std::io::stderr)
         .try_init();
     let options = ServeOptions {

@@ -46,7 +46,10 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> Result<(), Failure> {
     if let Some(side) = args.side {
         url::add(&mut uri, "side", side.query());
     }
-    if let Ok(size) = tcgetwinsize(std::io::stdin()) {
+    if let Ok(size) = tcgetwinsize(std::io::stdin())
+        && size.ws_row > 0
+        && size.ws_col > 0
+    {
         url::add(&mut uri, "rows", &size.ws_row.to_string());
         url::add(&mut uri, "cols", &size.ws_col.to_string());
     }

@@ -115,7 +115,8 @@ fn judge(status: &Status, now: Duration) -> (Level, String) {
         }
     }
     if status.hardware_state == HardwareState::Simplex {
-        found.push((Level::Warning, "Simplex".to_owned()));
+        // The line begins with it.
+        found.push((Level::Warning, String::new()));
     }
     if let Some(age) = session_age(status, now).filter(|age| *age >= SESSION_LONG) {
         let hours = age.as_secs() / 3600;
@@ -130,7 +131,7 @@ fn judge(status: &Status, now: Duration) -> (Level, String) {
         "{}: {}, {}, {}",
         status.system, status.hardware_state, status.upgrade_state, status.operational_state
     );
-    for (_, why) in found {
+    for (_, why) in found.into_iter().filter(|(_, why)| !why.is_empty()) {
         text.push_str(", ");
         text.push_str(&why);
     }

@@ -4,7 +4,8 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::follow::{Patience, ended};
 use crate::live::Live;
-use flipside_activity::{duration_ms, rate, size};
+use crate::report::left_text;
+use flipside_activity::{rate, size};
 use flipside_model::{
     DiskName, DiskStatus, MirrorStatus, Problem, ProblemCode, Status, SystemName,
 };
@@ -147,11 +148,7 @@ impl Watch<'_> {
         );
         if let Some(speed) = speed.filter(|speed| *speed > 0) {
             let left = disk.resync_union.saturating_sub(disk.resync_copied) / speed;
-            text.push_str(&format!(
-                ", {}, {} left",
-                rate(speed),
-                duration_ms(left.saturating_mul(1000))
-            ));
+            text.push_str(&format!(", {}, {} left", rate(speed), left_text(left)));
         }
         (text, format!("{}", percent / LINE_EVERY_PERCENT))
     }
