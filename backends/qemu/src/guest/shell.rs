@@ -21,22 +21,38 @@ impl LinuxGuest {
         id: MachineId,
         (rows, columns): (u16, u16),
     ) -> PortResult<Box<dyn ShellStream>> {
-        let path = self.shells.as_ref().and_then(|resolve| resolve(id)).ok_or_else(|| {
-            PortError::new(PortErrorKind::Absent, format!("machine {id} has no shell port"))
-        })?;
+        let path = self
+            .shells
+            .as_ref()
+            .and_then(|resolve| resolve(id))
+            .ok_or_else(|| {
+                PortError::new(
+                    PortErrorKind::Absent,
+                    format!("machine {id} has no shell port"),
+                )
+            })?;
         let connecting = tokio::time::timeout(CONNECT, UnixStream::connect(&path)).await;
         let stream = match connecting {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
-                return Err(PortError::failed(format!("the shell port of {id} cannot be reached")).because(&error));
+                return Err(
+                    PortError::failed(format!("the shell port of {id} cannot be reached"))
+                        .because(&error),
+                );
             }
             Err(_) => {
-                return Err(PortError::new(PortErrorKind::InUse, format!("the shell port of {id} does not answer"))
-                    .advise("end the other shell on this side first"));
+                return Err(PortError::new(
+                    PortErrorKind::InUse,
+                    format!("the shell port of {id} does not answer"),
+                )
+                .advise("end the other shell on this side first"));
             }
         };
         let arguments = [rows.to_string(), columns.to_string()];
-        let status = self.link.attempt(id, &SHELL, &arguments, limits::LOOK).await?;
+        let status = self
+            .link
+            .attempt(id, &SHELL, &arguments, limits::LOOK)
+            .await?;
         if !status.success() {
             return Err(link::refused(id, SHELL.what, &status));
         }

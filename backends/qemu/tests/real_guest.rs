@@ -1,0 +1,723 @@
+//! The guest port against a real guest: the mini image of `guest/`, booted once under TCG and taken through a hold,
+//! a restart without its data disk, a release and a clean-up.
+#![allow(clippy::print_stdout)]
+
+use anyhow::{Context, Result, bail, ensure};
+use flipside_backend_qemu::guest::LinuxGuest;
+use flipside_model::{HealthCheck, MachineId, MountPoint, UpgradeConfig};
+use flipside_platform::{
+    ExecOutput, ExecRequest, GuestPort, HoldSet, PortErrorKind, PortResult, UnitStart,
+};
+use flipside_qmp::{QUERY_TIMEOUT, QmpClient};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+const ID: MachineId = MachineId(1);
+const BOOT: Duration = Duration::from_secs(240);
+const SERVICE: Duration = Duration::from_secs(60);
+const WRITER: &str = "mini-writer.service";
+const NGINX: &str = "nginx.service";
+const TIMER: &str = "flipside-test.timer";
+
+/// Where the images are, or why they are not.
+fn images() -> Result<PathBuf, String> {
+    let folder = std::env::var_os("FLIPSIDE_GUEST_IMAGES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guest"),
+        PathBuf::from,
+    );
+    for image in ["mini.raw", "mini-data.raw"] {
+        if !folder.join(image).is_file() {
+            return Err(format!(
+                "{} is missing: run guest/build.sh --only mini",
+                folder.join(image).display()
+            ));
+        }
+    }
+    Ok(folder)
+}
+
+/// A machine on overlays in a temporary folder.
+struct Machine {
+    _folder: tempfile::TempDir,
+    qemu: Child,
+    qmp: QmpClient,
+    guest: LinuxGuest,
+}
+
+impl Machine {
+    async fn start(images: &Path) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args([
+            "-nodefaults",
+            "-machine",
+            "q35",
+            "-accel",
+            "tcg,thread=multi",
+        ])
+        .args(["-cpu", "Nehalem", "-m", "512", "-display", "none"])
+        .args(["-serial", &format!("file:{}", at("serial"))])
+        .args(["-device", "pcie-root-port,id=p1,chassis=1"])
+        .args(["-device", "pcie-root-port,id=p2,chassis=2"])
+        .args(["-device", "virtio-scsi-pci,id=scsi,bus=p1"])
+        .args(["-device", "virtio-serial-pci,bus=p2"])
+        .args(["-qmp", &format!("unix:{},server=on,wait=off", at("qmp"))])
+        .args([
+            "-chardev",
+            &format!("socket,id=agent,path={},server=on,wait=off", at("agent")),
+        ])
+        .args([
+            "-device",
+            "virtserialport,chardev=agent,name=org.qemu.guest_agent.0",
+        ]);
+        for (disk, image) in [("system0", "mini.raw"), ("data0", "mini-data.raw")] {
+            let image = images.join(image).canonicalize()?;
+            let overlay = at(disk);
+            let made = Command::new("qemu-img")
+                .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
+                .args([image.as_os_str(), overlay.as_ref()])
+                .status()
+                .await?;
+            ensure!(made.success(), "qemu-img");
+            qemu.args([
+                "-blockdev",
+                &format!("driver=qcow2,node-name={disk},file.driver=file,file.filename={overlay}"),
+                "-device",
+                &format!(
+                    "scsi-hd,bus=scsi.0,drive={disk},serial={disk},device_id={disk},id={disk}"
+                ),
+            ]);
+        }
+        let mut qemu = qemu.stdin(Stdio::null()).kill_on_drop(true).spawn()?;
+        let path = folder.path().join("qmp");
+        let until = Instant::now() + Duration::from_secs(30);
+        let qmp = loop {
+            match QmpClient::connect(&path, Duration::from_secs(5)).await {
+                Ok((qmp, _events)) => break qmp,
+                Err(error) if Instant::now() > until => bail!("no QMP: {error}"),
+                Err(_) => {}
+            }
+            ensure!(qemu.try_wait()?.is_none(), "QEMU ended");
+            sleep(Duration::from_millis(50)).await;
+        };
+        let agent = folder.path().join("agent");
+        let guest = LinuxGuest::new(move |id| (id == ID).then(|| agent.clone()));
+        Ok(Self {
+            _folder: folder,
+            qemu,
+            qmp,
+            guest,
+        })
+    }
+
+    /// Waits for a boot other than the one named.
+    async fn booted(&self, before: Option<&str>) -> Result<String> {
+        let until = Instant::now() + BOOT;
+        loop {
+            match self.guest.ping(ID).await {
+                Ok(info) if before != Some(info.boot_id.as_str()) => return Ok(info.boot_id),
+                _ if Instant::now() > until => bail!("the guest did not boot"),
+                _ => sleep(Duration::from_millis(200)).await,
+            }
+        }
+    }
+
+    /// Runs a shell line of the test's own and returns its exit status and output.
+    async fn sh(&self, line: &str) -> Result<(i32, String)> {
+        let (exit, output) = self.run(&["sh", "-c", line], &[], None).await?;
+        let text = String::from_utf8_lossy(&output.out).into_owned()
+            + &String::from_utf8_lossy(&output.err);
+        Ok((exit, text.trim().to_owned()))
+    }
+
+    async fn run(
+        &self,
+        argv: &[&str],
+        env: &[&str],
+        limit: Option<Duration>,
+    ) -> Result<(i32, ExecOutput)> {
+        let handle = self
+            .guest
+            .exec_start(ID, &request(argv, env, limit))
+            .await?;
+        self.finish(handle).await
+    }
+
+    async fn finish(&self, handle: u64) -> Result<(i32, ExecOutput)> {
+        let mut all = ExecOutput::default();
+        let until = Instant::now() + Duration::from_secs(90);
+        loop {
+            let new = self.guest.exec_poll(ID, handle).await?;
+            all.out.extend(new.out);
+            all.err.extend(new.err);
+            if let Some(exit) = new.exit {
+                return Ok((exit, all));
+            }
+            ensure!(Instant::now() < until, "the program did not end: {all:?}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Everything under /etc and what else a hold touches, as one text.
+    async fn traces(&self) -> Result<String> {
+        let (exit, text) = self
+            .sh(
+                "cd / && find etc usr/sbin/policy-rc.d var/lib/flipside 2>/dev/null \
+                 \\( -type l -printf '%p -> %l\\n' -o -type d -printf '%p %m\\n' \\) | sort; \
+                 find etc -type f -exec md5sum {} + | sort -k 2; stat -c '%n %a %u %g' /etc/fstab; \
+                 ls usr/sbin/policy-rc.d* 2>/dev/null; true",
+            )
+            .await?;
+        ensure!(exit == 0 && text.len() > 1000, "{text}");
+        Ok(text)
+    }
+}
+
+fn request(argv: &[&str], env: &[&str], limit: Option<Duration>) -> ExecRequest {
+    ExecRequest {
+        argv: argv.iter().map(|a| (*a).to_owned()).collect(),
+        env: env.iter().map(|e| (*e).to_owned()).collect(),
+        timeout: limit,
+    }
+}
+
+fn units(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
+}
+
+fn starts(names: &[&str]) -> Vec<UnitStart> {
+    let start = |unit: &&str| UnitStart {
+        unit: (*unit).to_owned(),
+        required: true,
+    };
+    names.iter().map(start).collect()
+}
+
+/// Runs a step and prints how long it took.
+async fn timed<T>(what: &str, step: impl Future<Output = PortResult<T>>) -> Result<T> {
+    let begun = Instant::now();
+    let outcome = step.await;
+    println!("{what}: {} ms", begun.elapsed().as_millis());
+    outcome.map_err(|e| anyhow::anyhow!("{what}: {e}\n{e:#?}"))
+}
+
+fn lines(text: &str) -> std::collections::BTreeSet<&str> {
+    text.lines().collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_guest_is_held_released_and_left_as_it_was() -> Result<()> {
+    let images = match images() {
+        Ok(images) => images,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return Ok(());
+        }
+    };
+    let begun = Instant::now();
+    let mut machine = Machine::start(&images).await?;
+    let boot = machine.booted(None).await?;
+    println!("boot: {} ms", begun.elapsed().as_millis());
+
+    describes(&machine).await.context("describing")?;
+    runs_programs(&machine).await.context("programs")?;
+    writes_files(&machine).await.context("files")?;
+    let set = prepare(&machine).await.context("preparing")?;
+    holds_and_releases(&machine, &set, &boot).await?;
+
+    timed("shut_down", machine.guest.shut_down(ID)).await?;
+    timeout(Duration::from_secs(60), machine.qemu.wait())
+        .await
+        .context("the guest did not shut down")??;
+    let gone = machine.guest.ping(ID).await.expect_err("it is gone");
+    ensure!(gone.kind == PortErrorKind::Absent, "{gone:?}");
+    let none = machine
+        .guest
+        .ping(MachineId(9))
+        .await
+        .expect_err("no such machine");
+    ensure!(none.kind == PortErrorKind::Absent, "{none:?}");
+    println!("all: {} ms", begun.elapsed().as_millis());
+    Ok(())
+}
+
+async fn describes(machine: &Machine) -> Result<()> {
+    let guest = &machine.guest;
+    let info = timed("ping", guest.ping(ID)).await?;
+    ensure!(
+        info.boot_id.len() == 36 && !info.agent.is_empty(),
+        "{info:?}"
+    );
+    timed("start", guest.start(ID, &starts(&[WRITER, NGINX]), SERVICE)).await?;
+    let asked = units(&[NGINX, "no-such.service", WRITER]);
+    let views = timed("services", guest.services(ID, &asked)).await?;
+    ensure!(views[0].active && views[0].exists && views[0].startup.0 == "enabled");
+    ensure!(!views[1].exists && !views[1].active && views[1].startup.0 == "not-found");
+    ensure!(views[2].active && !views[2].gated, "{views:?}");
+    let mounts = timed("mounts", guest.mounts(ID)).await?;
+    ensure!(
+        mounts.len() == 1 && mounts[0].target == "/srv/data",
+        "{mounts:?}"
+    );
+    ensure!(mounts[0].disk.as_str() == "data0" && mounts[0].source == "LABEL=flipside-data");
+    ensure!(guest.has_disk(ID, "data0").await? && !guest.has_disk(ID, "data").await?);
+
+    ensure!(
+        timed("open_files", guest.open_files(ID, &asked))
+            .await?
+            .is_empty()
+    );
+    machine
+        .sh("systemd-run -q --unit=open-test sh -c 'exec 3>/var/lib/open-test; sleep 600'")
+        .await?;
+    let files = guest.open_files(ID, &units(&["open-test.service"])).await?;
+    ensure!(
+        files.len() == 1 && files[0].path == "/var/lib/open-test",
+        "{files:?}"
+    );
+    ensure!(
+        files[0].disk == "system0" && files[0].unit == "open-test.service",
+        "{files:?}"
+    );
+    machine
+        .sh("systemctl stop open-test; rm /var/lib/open-test; date -s @1000000000")
+        .await?;
+
+    timed("set_clock", guest.set_clock(ID)).await?;
+    timed("sync", guest.sync(ID)).await?;
+    let check = |command: &[&str]| HealthCheck {
+        command: units(command),
+    };
+    let good = check(&["systemctl", "is-active", WRITER]);
+    timed("healthy", guest.healthy(ID, std::slice::from_ref(&good))).await?;
+    let bad = check(&["sh", "-c", "echo it is ill >&2; exit 3"]);
+    let error = guest.healthy(ID, &[good, bad]).await.expect_err("ill");
+    ensure!(
+        error.causes.iter().any(|c| c.contains("it is ill")),
+        "{error:?}"
+    );
+    let error = guest
+        .healthy(ID, &[check(&["/no/such"])])
+        .await
+        .expect_err("none");
+    ensure!(error.kind == PortErrorKind::Failed, "{error:?}");
+    Ok(())
+}
+
+async fn runs_programs(machine: &Machine) -> Result<()> {
+    let guest = &machine.guest;
+    let begun = Instant::now();
+    let script = "echo \"$0 $VALUE\"; echo oops >&2; read -r go </run/go; echo $go; exit 7";
+    machine.sh("mkfifo /run/go").await?;
+    println!("exec round trip: {} ms", begun.elapsed().as_millis());
+    let asked = request(&["sh", "-c", script, "a'b $(c)"], &["VALUE=x y"], None);
+    let handle = guest.exec_start(ID, &asked).await?;
+    let mut seen = ExecOutput::default();
+    let until = Instant::now() + Duration::from_secs(20);
+    while seen.out.is_empty() || seen.err.is_empty() {
+        let new = guest.exec_poll(ID, handle).await?;
+        seen.out.extend(new.out);
+        seen.err.extend(new.err);
+        ensure!(new.exit.is_none() && Instant::now() < until, "{seen:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+    ensure!(
+        seen.out == b"a'b $(c) x y\n" && seen.err == b"oops\n",
+        "{seen:?}"
+    );
+    let asked = "systemctl show -p ActiveEnterTimestampMonotonic --value qemu-guest-agent";
+    let (_, agent) = machine.sh(asked).await?;
+    // A restart of the agent, as an upgrade brings it, does not end the program.
+    machine
+        .guest
+        .exec_start(
+            ID,
+            &request(&["systemctl", "restart", "qemu-guest-agent"], &[], None),
+        )
+        .await?;
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        // A look may fall into the restart: a time-out means to look again.
+        match guest.exec_poll(ID, handle).await {
+            Ok(seen) if seen.exit.is_some() => bail!("it ended with the agent: {seen:?}"),
+            Ok(_) => {}
+            Err(error) if error.kind == PortErrorKind::TimedOut => break,
+            Err(error) => bail!("{error:?}"),
+        }
+        if machine.sh(asked).await.is_ok_and(|(_, now)| now != agent) {
+            break;
+        }
+        ensure!(Instant::now() < until, "the agent was not restarted");
+    }
+    machine.booted(None).await?;
+    machine.sh("echo on >/run/go; rm /run/go").await?;
+    let (exit, rest) = machine.finish(handle).await?;
+    ensure!(
+        exit == 7 && rest.out == b"on\n" && rest.err.is_empty(),
+        "{exit} {rest:?}"
+    );
+
+    for (argv, expected) in [(["/no/such/program"], 127), (["/etc/passwd"], 126)] {
+        let (exit, output) = machine.run(&argv, &[], None).await?;
+        ensure!(
+            exit == expected && !output.err.is_empty(),
+            "{exit} {output:?}"
+        );
+    }
+    let (exit, _) = machine
+        .run(&["sleep", "60"], &[], Some(Duration::from_secs(1)))
+        .await?;
+    ensure!(exit == 124, "time-out: {exit}");
+
+    let asked = request(&["sh", "-c", "sleep 4321 & echo up; wait"], &[], None);
+    let handle = guest.exec_start(ID, &asked).await?;
+    timed("exec_kill", guest.exec_kill(ID, handle)).await?;
+    let (exit, _) = machine.finish(handle).await?;
+    ensure!(exit == 143, "killed: {exit}");
+    let (_, left) = machine
+        .sh("pgrep -f 'sleep 432[1]'; ls /run/flipside")
+        .await?;
+    ensure!(!left.contains(&format!("{handle:016x}")), "{left}");
+    ensure!(
+        lines(&left)
+            .iter()
+            .all(|l| l.starts_with("exec.") || *l == "lock"),
+        "{left}"
+    );
+
+    let (exit, output) = machine
+        .run(&["sh", "-c", "head -c 3000000 /dev/zero"], &[], None)
+        .await?;
+    ensure!(exit == 0 && output.out.len() == 3_000_000);
+    Ok(())
+}
+
+async fn writes_files(machine: &Machine) -> Result<()> {
+    const SIZE: usize = 12 << 20;
+    let guest = &machine.guest;
+    let bytes: Vec<u8> = (0..SIZE as u64)
+        .map(|i| (i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as u8)
+        .collect();
+    let path = "/var/tmp/up load";
+    let begun = Instant::now();
+    for (index, piece) in bytes.chunks(1 << 20).enumerate() {
+        let offset = (index as u64) << 20;
+        guest.write_file(ID, path, offset, piece).await?;
+    }
+    let took = begun.elapsed();
+    println!(
+        "write_file: {SIZE} bytes in {} ms, {:.1} MB/s",
+        took.as_millis(),
+        SIZE as f64 / 1e6 / took.as_secs_f64()
+    );
+    // A piece sent again lands where it was; a gap is refused.
+    guest
+        .write_file(ID, path, 1 << 20, &bytes[1 << 20..2 << 20])
+        .await?;
+    let gap = guest
+        .write_file(ID, path, 1 << 30, b"x")
+        .await
+        .expect_err("a gap");
+    ensure!(gap.kind == PortErrorKind::Mismatch, "{gap:?}");
+    let folder = tempfile::tempdir()?;
+    let local = folder.path().join("file");
+    std::fs::write(&local, &bytes)?;
+    let sum = Command::new("md5sum").arg(&local).output().await?.stdout;
+    let (_, seen) = machine
+        .sh("md5sum <'/var/tmp/up load'; stat -c %a '/var/tmp/up load'")
+        .await?;
+    let sum = String::from_utf8_lossy(&sum[..32]).into_owned();
+    ensure!(
+        seen.starts_with(&sum) && seen.ends_with("644"),
+        "{seen} {sum}"
+    );
+    guest.write_file(ID, path, 0, b"short").await?;
+    let (_, seen) = machine
+        .sh("cat '/var/tmp/up load'; rm '/var/tmp/up load'")
+        .await?;
+    ensure!(seen == "short", "{seen}");
+    let error = guest
+        .write_file(ID, "/no/such/x", 0, b"")
+        .await
+        .expect_err("no folder");
+    ensure!(error.kind == PortErrorKind::Absent, "{error:?}");
+    Ok(())
+}
+
+/// Makes the guest less forgiving than the image is.
+async fn prepare(machine: &Machine) -> Result<HoldSet> {
+    let (exit, said) = machine
+        .sh("sed -i 's/,nofail//; s/noatime,x-systemd/noatime,x-systemd/' /etc/fstab && cd /etc/systemd/system && \
+             printf '[Timer]\\nOnCalendar=2030-01-01\\nUnit=flipside-test.service\\n[Install]\\nWantedBy=timers.target\\n' >flipside-test.timer && \
+             printf '[Service]\\nType=oneshot\\nExecStart=true\\n' >flipside-test.service && \
+             mkdir -p rescue.target.wants && ln -s /lib/systemd/system/nginx.service rescue.target.wants/ && \
+             systemctl daemon-reload && systemctl enable --now flipside-test.timer && ! grep nofail /etc/fstab")
+        .await?;
+    ensure!(exit == 0, "{said}");
+    Ok(HoldSet {
+        units: units(&[WRITER, NGINX]),
+        mounts: machine.guest.mounts(ID).await?,
+        quiesce: UpgradeConfig::none().quiesce,
+    })
+}
+
+async fn holds_and_releases(machine: &Machine, set: &HoldSet, boot: &str) -> Result<()> {
+    let guest = &machine.guest;
+    let before = machine.traces().await?;
+    let held = timed("startup", guest.startup(ID, set)).await?;
+    ensure!(
+        held.units
+            .iter()
+            .all(|u| u.active && u.startup.0 == "enabled"),
+        "{held:?}"
+    );
+    let timer = held.quiesced.iter().find(|q| q.unit == TIMER);
+    ensure!(
+        timer.is_some_and(|t| t.active && t.startup.0 == "enabled"),
+        "{held:?}"
+    );
+    ensure!(
+        held.quiesced.iter().all(|q| q.unit.ends_with(".timer")),
+        "{held:?}"
+    );
+    timed("hold", guest.hold(ID, set, &held)).await?;
+    timed("hold again", guest.hold(ID, set, &held)).await?;
+    let all = units(&[WRITER, NGINX, TIMER, "srv-data.mount"]);
+    let views = guest.services(ID, &all).await?;
+    ensure!(views.iter().all(|v| v.gated), "{views:?}");
+    ensure!(
+        views[..3].iter().all(|v| v.startup.0 == "disabled"),
+        "{views:?}"
+    );
+    ensure!(!views[2].active, "{views:?}");
+    ensure!(!guest.lifted(ID).await?);
+
+    timed("stop", guest.stop(ID, &set.units, SERVICE)).await?;
+    timed("stop again", guest.stop(ID, &set.units, SERVICE)).await?;
+    ensure!(guest.start(ID, &starts(&[WRITER]), SERVICE).await.is_err());
+    let error = guest
+        .start(ID, &starts(&[NGINX]), SERVICE)
+        .await
+        .expect_err("held");
+    ensure!(
+        error.causes.iter().any(|c| c.contains("Assertion")),
+        "{error:?}"
+    );
+    let (_, said) = machine
+        .sh("/usr/sbin/policy-rc.d nginx restart; echo $?; /usr/sbin/policy-rc.d nginx.service start; echo $?; \
+             /usr/sbin/policy-rc.d other start; echo $?")
+        .await?;
+    ensure!(said == "101\n101\n0", "{said}");
+
+    refuses_what_is_in_use(machine)
+        .await
+        .context("close_data")?;
+
+    // A restart without the data disk.
+    machine.qmp("device_del", json!({ "id": "data0" })).await?;
+    let until = Instant::now() + Duration::from_secs(20);
+    while guest.has_disk(ID, "data0").await? {
+        ensure!(Instant::now() < until, "the disk stays");
+    }
+    timed("restart", guest.restart(ID)).await?;
+    let begun = Instant::now();
+    machine.booted(Some(boot)).await?;
+    println!(
+        "restart until the agent answers: {} ms",
+        begun.elapsed().as_millis()
+    );
+    let (_, state) = machine
+        .sh("timeout 60 systemctl is-system-running --wait; systemctl is-active emergency.target multi-user.target \
+             mini-writer nginx flipside-test.timer srv-data.mount")
+        .await?;
+    ensure!(
+        state.ends_with("inactive\nactive\ninactive\ninactive\ninactive\ninactive"),
+        "{state}"
+    );
+    println!(
+        "state after the restart: {}",
+        state.lines().next().unwrap_or("")
+    );
+    let views = guest.services(ID, &all).await?;
+    ensure!(views.iter().all(|v| v.gated && !v.active), "{views:?}");
+
+    // An installer that meddles with a startup type does not win.
+    machine
+        .sh("systemctl enable nginx; systemctl mask flipside-test.service")
+        .await?;
+    machine.sh("systemctl unmask flipside-test.service").await?;
+    timed("prepare_release", guest.prepare_release(ID, set, &held)).await?;
+    timed(
+        "prepare_release again",
+        guest.prepare_release(ID, set, &held),
+    )
+    .await?;
+    let views = guest.services(ID, &all).await?;
+    ensure!(
+        views[..3]
+            .iter()
+            .all(|v| v.startup.0 == "enabled" && v.gated),
+        "{views:?}"
+    );
+    ensure!(guest.start(ID, &starts(&[NGINX]), SERVICE).await.is_err());
+    // A failed PrepareMerge puts the hold back.
+    timed("hold after release", guest.hold(ID, set, &held)).await?;
+    let views = guest.services(ID, &all).await?;
+    ensure!(
+        views[..3].iter().all(|v| v.startup.0 == "disabled"),
+        "{views:?}"
+    );
+    guest.prepare_release(ID, set, &held).await?;
+
+    let device = json!({ "driver": "scsi-hd", "bus": "scsi.0", "drive": "data0", "serial": "data0",
+        "device_id": "data0", "id": "data0" });
+    machine.qmp("device_add", device).await?;
+    timed("lift", guest.lift(ID)).await?;
+    ensure!(guest.lifted(ID).await?);
+    timed("open_data", guest.open_data(ID, &set.mounts)).await?;
+    timed("open_data again", guest.open_data(ID, &set.mounts)).await?;
+    ensure!(guest.mounts(ID).await? == set.mounts);
+    timed("start", guest.start(ID, &starts(&[WRITER, NGINX]), SERVICE)).await?;
+    let views = guest.services(ID, &all).await?;
+    ensure!(views.iter().all(|v| !v.gated), "{views:?}");
+    timed(
+        "start what was quiesced",
+        guest.start(ID, &starts(&[TIMER]), SERVICE),
+    )
+    .await?;
+
+    timed("lower", guest.lower(ID)).await?;
+    ensure!(!guest.lifted(ID).await?);
+    guest.lift(ID).await?;
+    timed("cleanup", guest.cleanup(ID)).await?;
+    timed("cleanup again", guest.cleanup(ID)).await?;
+    let views = guest.services(ID, &all).await?;
+    ensure!(views.iter().all(|v| v.active && !v.gated), "{views:?}");
+    let after = machine.traces().await?;
+    let (was, is) = (lines(&before), lines(&after));
+    let differences: Vec<_> = was.symmetric_difference(&is).collect();
+    ensure!(differences.is_empty(), "traces: {differences:#?}");
+
+    // Once more as at the merge on Production, where nothing is held.
+    timed("stop (no gates)", guest.stop(ID, &set.units, SERVICE)).await?;
+    timed(
+        "close_data (no gates)",
+        guest.close_data(ID, &units(&["data0"])),
+    )
+    .await?;
+    timed("open_data (no gates)", guest.open_data(ID, &set.mounts)).await?;
+    timed(
+        "start (no gates)",
+        guest.start(ID, &starts(&[WRITER, NGINX]), SERVICE),
+    )
+    .await?;
+    Ok(())
+}
+
+async fn refuses_what_is_in_use(machine: &Machine) -> Result<()> {
+    let guest = &machine.guest;
+    let disks = units(&["data0"]);
+    let busy = request(&["sh", "-c", "exec 3>/srv/data/busy; sleep 600"], &[], None);
+    let user = guest.exec_start(ID, &busy).await?;
+    let private = request(
+        &[
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sleep",
+            "1234",
+        ],
+        &[],
+        None,
+    );
+    let other = guest.exec_start(ID, &private).await?;
+    let until = Instant::now() + Duration::from_secs(20);
+    while machine
+        .sh("test -e /srv/data/busy && pgrep -x sleep | wc -l")
+        .await?
+        .1
+        != "2"
+    {
+        ensure!(Instant::now() < until);
+    }
+    let begun = Instant::now();
+    let error = guest
+        .close_data(ID, &disks)
+        .await
+        .expect_err("a file is open");
+    println!(
+        "close_data, refused: {} ms: {error}",
+        begun.elapsed().as_millis()
+    );
+    ensure!(error.kind == PortErrorKind::InUse, "{error:?}");
+    ensure!(error.component.as_deref() == Some("/srv/data"), "{error:?}");
+    ensure!(
+        error.message.contains("sh (process") || error.message.contains("sleep (process"),
+        "{error:?}"
+    );
+    ensure!(
+        error.causes.iter().any(|c| c.contains("/srv/data/busy")),
+        "{error:?}"
+    );
+    ensure!(guest.mounts(ID).await?.len() == 1, "nothing was unmounted");
+    guest.exec_kill(ID, user).await?;
+    machine.finish(user).await?;
+
+    let begun = Instant::now();
+    let error = guest
+        .close_data(ID, &disks)
+        .await
+        .expect_err("another namespace");
+    println!(
+        "close_data, refused: {} ms: {error}",
+        begun.elapsed().as_millis()
+    );
+    ensure!(
+        error.kind == PortErrorKind::InUse && error.message.contains("sleep (process"),
+        "{error:?}"
+    );
+    guest.exec_kill(ID, other).await?;
+    machine.finish(other).await?;
+
+    timed("close_data", guest.close_data(ID, &disks)).await?;
+    timed("close_data again", guest.close_data(ID, &disks)).await?;
+    ensure!(guest.mounts(ID).await? == Vec::<MountPoint>::new());
+
+    // A process that has the bare device open, without claiming it.
+    let raw = request(
+        &[
+            "sh",
+            "-c",
+            "exec 3</dev/disk/by-label/flipside-data; sleep 600",
+        ],
+        &[],
+        None,
+    );
+    let raw = guest.exec_start(ID, &raw).await?;
+    let until = Instant::now() + Duration::from_secs(20);
+    while machine.sh("pgrep -x sleep | wc -l").await?.1 != "1" {
+        ensure!(Instant::now() < until);
+    }
+    let error = guest
+        .close_data(ID, &disks)
+        .await
+        .expect_err("the device is open");
+    println!("close_data, refused: {error}");
+    ensure!(error.kind == PortErrorKind::InUse, "{error:?}");
+    guest.exec_kill(ID, raw).await?;
+    machine.finish(raw).await?;
+    timed("close_data, third", guest.close_data(ID, &disks)).await?;
+    Ok(())
+}
+
+impl Machine {
+    async fn qmp(&self, command: &str, arguments: Value) -> Result<Value> {
+        Ok(self.qmp.execute(command, arguments, QUERY_TIMEOUT).await?)
+    }
+}
