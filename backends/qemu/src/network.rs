@@ -16,7 +16,7 @@ use crate::process::tail;
 use async_trait::async_trait;
 use flipside_model::{MachineId, SystemSpec};
 use flipside_platform::{
-    DrainReport, NetworkPort, NetworkView, PortError, PortErrorKind, PortResult,
+    DrainReport, NetworkPort, NetworkView, Note, PortError, PortErrorKind, PortResult,
 };
 use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
@@ -244,6 +244,19 @@ fn own_program() -> PortResult<PathBuf> {
 
 #[async_trait]
 impl NetworkPort for UserNetwork {
+    async fn notes(&self, after: u64) -> Vec<Note> {
+        let events = self.guard_events(after).await;
+        let sentence = |event: GuardEvent| Note {
+            number: event.sequence,
+            severity: event.severity,
+            text: match event.machine {
+                Some(machine) => format!("Guard, {machine}: {}: {}", event.what, event.why),
+                None => format!("Guard: {}: {}", event.what, event.why),
+            },
+        };
+        events.into_iter().map(sentence).collect()
+    }
+
     async fn ensure(&self) -> PortResult<()> {
         let _only_one = self.starting.lock().await;
         private_dir(self.paths.root())?;

@@ -62,6 +62,7 @@ pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
             "From here only forward: the upgrade can no longer be aborted".to_owned(),
             None,
         ),
+        Fact::Heard(number) => (format!("The guard's notes up to {number} are here"), None),
         Fact::Owner(side) => (format!("Data disks and network belong to the {side}"), None),
     }
 }

@@ -11,12 +11,14 @@
 
 mod clean;
 mod fact;
+mod node;
 mod render;
 mod tree;
 mod units;
 
 pub use clean::{clean, clean_lines};
 pub use fact::fact_text;
+pub use node::Node;
 pub use render::{Line, Style, icon, render};
-pub use tree::{Node, Tree};
+pub use tree::Tree;
 pub use units::{duration_ms, duration_us, rate, size};

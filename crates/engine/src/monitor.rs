@@ -3,7 +3,7 @@
 use crate::context::Cx;
 use crate::{mirrors, power};
 use flipside_model::{
-    LegBook, MachineId, OperationalState, PartnerState, Problem, ProblemCode, Severity, Side,
+    Fact, LegBook, MachineId, OperationalState, PartnerState, Problem, ProblemCode, Severity, Side,
     UpgradeState,
 };
 use flipside_platform::RunState;
@@ -59,6 +59,9 @@ impl Monitor {
             if let Err(problem) = self.look(cx).await {
                 warn!(%problem, "the machines could not be observed");
             }
+            if let Err(problem) = self.hear(cx).await {
+                warn!(%problem, "the guard's notes could not be recorded");
+            }
             let busy = match mirrors::tick(cx).await {
                 Ok(open) => open,
                 Err(problem) => {
@@ -74,6 +77,15 @@ impl Monitor {
             })
             .await;
         }
+    }
+
+    /// Puts into the log what the guard did while nobody else looked.
+    async fn hear(&self, cx: &Cx) -> Result<(), Problem> {
+        for note in cx.ports.network.notes(cx.facts().heard).await {
+            cx.ledger.log(note.severity, note.text)?;
+            cx.ledger.fact(Fact::Heard(note.number))?;
+        }
+        Ok(())
     }
 
     /// Looks once at everything the status shows.

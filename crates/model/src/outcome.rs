@@ -127,6 +127,8 @@ pub enum Fact {
     Resynced(ResyncFigures),
     /// The commit was decided: from here only forward (SM-14).
     Committed,
+    /// The notes of the platform up to this number are in the log.
+    Heard(u64),
     /// The data disks and the network belong to this side.
     Owner(Side),
 }

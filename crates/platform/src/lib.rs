@@ -26,13 +26,14 @@ pub use book::{Lease, LegPort};
 pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView};
 pub use error::{PortError, PortErrorKind, PortResult};
 pub use guest::{
-    ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, ServiceView, ShellStream, UnitStart,
+    ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, ServiceView,
+    ShellStream, UnitStart,
 };
 pub use host::{Clock, HostFacts, HostPort};
 pub use machine::{
     DiskSource, DiskView, ForkView, MachinePort, MachineView, RunState, StartMode, StartPlan,
 };
-pub use network::{DrainReport, NetworkPort, NetworkView};
+pub use network::{DrainReport, NetworkPort, NetworkView, Note};
 
 use std::sync::Arc;
 

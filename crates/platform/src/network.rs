@@ -2,7 +2,7 @@
 
 use crate::PortResult;
 use async_trait::async_trait;
-use flipside_model::MachineId;
+use flipside_model::{MachineId, Severity};
 
 /// Who gets the clients' connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,17 @@ pub struct DrainReport {
     pub took_ms: u64,
 }
 
+/// Something that the platform did or saw by itself, such as a guard that dropped a failing leg.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Grows with every note of a system.
+    pub number: u64,
+    /// How serious it is.
+    pub severity: Severity,
+    /// One sentence.
+    pub text: String,
+}
+
 /// Moves clients between machines.
 #[async_trait]
 pub trait NetworkPort: Send + Sync {
@@ -45,4 +56,9 @@ pub trait NetworkPort: Send + Sync {
     async fn cut(&self) -> PortResult<u64>;
     /// Sends held and new connections to this machine. Returns for how long connections were held, in milliseconds.
     async fn open(&self, to: MachineId) -> PortResult<u64>;
+    /// Returns what the platform did by itself after the note of this number, the oldest first, a bounded number.
+    async fn notes(&self, after: u64) -> Vec<Note> {
+        let _ = after;
+        Vec::new()
+    }
 }

@@ -41,6 +41,8 @@ pub struct Facts {
     pub committed: bool,
     /// Who has the data disks and the network.
     pub owner: Side,
+    /// The platform's notes up to this number are in the log.
+    pub heard: u64,
 }
 
 impl Default for Facts {
@@ -61,6 +63,7 @@ impl Default for Facts {
             resynced: BTreeMap::new(),
             committed: false,
             owner: Side::Production,
+            heard: 0,
         }
     }
 }
@@ -239,6 +242,7 @@ impl SessionState {
         let facts = &mut self.facts;
         *facts = Facts {
             production: facts.production,
+            heard: facts.heard,
             ..Facts::default()
         };
     }
@@ -340,6 +344,7 @@ impl Facts {
             }
             Fact::Committed => self.committed = true,
             Fact::Owner(side) => self.owner = *side,
+            Fact::Heard(number) => self.heard = *number,
         }
     }
 }
