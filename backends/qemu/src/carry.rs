@@ -117,23 +117,23 @@ fn unusable(disk: &DiskName, why: &str) -> PortError {
     .advise("The disk has to be compared as a whole")
 }
 
-fn file_node(disk: &DiskName, path: &Path, read_only: bool) -> Value {
+fn carrier_node(disk: &DiskName, path: &Path, read_only: bool) -> Value {
     json!({
-        "driver": "file", "node-name": nodes::carrier_file(disk), "filename": path,
-        "locking": "on", "read-only": read_only,
-    })
-}
-
-fn qcow2_node(disk: &DiskName, read_only: bool) -> Value {
-    json!({
-        "driver": "qcow2", "node-name": nodes::carrier(disk), "file": nodes::carrier_file(disk),
+        "driver": "qcow2",
+        "node-name": nodes::carrier(disk),
         "read-only": read_only,
+        "file": {
+            "driver": "file",
+            "node-name": format!("cfile-{disk}"),
+            "filename": path,
+            "locking": "on",
+            "read-only": read_only,
+        },
     })
 }
 
 async fn store(conn: &Conn, disk: &DiskName, leg: Leg, path: &Path) -> PortResult<u64> {
-    conn.add_node(&file_node(disk, path, false)).await?;
-    conn.add_node(&qcow2_node(disk, false)).await?;
+    conn.add_node(&carrier_node(disk, path, false)).await?;
     let carrier = nodes::carrier(disk);
     let bitmap = json!({
         "node": carrier, "name": nodes::CHANGES, "granularity": nodes::GRANULARITY,
@@ -149,8 +149,7 @@ async fn store(conn: &Conn, disk: &DiskName, leg: Leg, path: &Path) -> PortResul
 }
 
 async fn merge(conn: &Conn, disk: &DiskName, leg: Leg, path: &Path, noted: u64) -> PortResult<u64> {
-    conn.add_node(&file_node(disk, path, true)).await?;
-    conn.add_node(&qcow2_node(disk, true)).await?;
+    conn.add_node(&carrier_node(disk, path, true)).await?;
     let carrier = nodes::carrier(disk);
     let held = conn.graph().await?.on(&carrier, nodes::CHANGES);
     match held {
@@ -190,6 +189,5 @@ async fn count(conn: &Conn, node: &str) -> PortResult<u64> {
 
 async fn close_carrier(conn: &Conn, disk: &DiskName) -> PortResult<()> {
     let graph = conn.graph().await?;
-    conn.remove_node(&graph, &nodes::carrier(disk)).await?;
-    conn.remove_node(&graph, &nodes::carrier_file(disk)).await
+    conn.remove_node(&graph, &nodes::carrier(disk)).await
 }

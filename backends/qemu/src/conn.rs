@@ -26,6 +26,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The pause between two looks at something that changes within milliseconds.
 pub(crate) const SHORT_PAUSE: Duration = Duration::from_millis(1);
 
+/// Waits between looks at something that mostly happens at once and must not be noticed late: at first the
+/// queries themselves are pause enough, later it sleeps.
+#[derive(Debug, Default)]
+pub(crate) struct Pace(u32);
+
+impl Pace {
+    /// Looks without a pause: some 50 ms of queries.
+    const EAGER: u32 = 150;
+
+    pub(crate) async fn wait(&mut self) {
+        self.0 = self.0.saturating_add(1);
+        if self.0 > Self::EAGER {
+            sleep(SHORT_PAUSE).await;
+        }
+    }
+}
+
 /// Which of a machine's two QMP sockets is ours. QEMU serves one client a socket, so the server and the guard
 /// each have their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -183,6 +200,7 @@ impl Conn {
         timeout: Duration,
     ) -> PortResult<RunState> {
         let deadline = Instant::now() + timeout;
+        let mut pace = Pace::default();
         loop {
             let status = self.status().await?;
             if wanted.contains(&status) {
@@ -197,7 +215,7 @@ impl Conn {
                     ),
                 ));
             }
-            sleep(SHORT_PAUSE).await;
+            pace.wait().await;
         }
     }
 }

@@ -151,7 +151,6 @@ impl QemuSystem {
         for leg in Leg::BOTH {
             conn.remove_node(&graph, &nodes::overlay(disk, leg)).await?;
         }
-        conn.remove_node(&graph, &nodes::overlay_file(disk)).await?;
         for leg in Leg::BOTH {
             self.close_leg(conn, &graph, disk, leg).await?;
         }

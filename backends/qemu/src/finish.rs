@@ -1,18 +1,19 @@
 //! The end of a resynchronisation: the last pause. `resync.rs` explains it.
 
-use crate::conn::SHORT_PAUSE;
+use crate::blocks::Graph;
+use crate::conn::Pace;
 use crate::error;
 use crate::nodes;
 use crate::resync::{Resync, ResyncMemory};
 use crate::swap::Bitmaps;
 use crate::system::QemuSystem;
-use flipside_model::{DiskName, MachineId, ResyncFigures};
+use flipside_model::{DiskName, Leg, MachineId, ResyncFigures};
 use flipside_platform::{DiskSource, PortError, PortResult, ResyncStart};
 use flipside_qmp::{EventStream, RunState as Status};
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 /// How long the last round may take; production stalls for less than two seconds in all.
 const LAST_ROUND_TIMEOUT: Duration = Duration::from_millis(1000);
@@ -29,7 +30,10 @@ impl QemuSystem {
         id: MachineId,
         disk: &DiskName,
     ) -> PortResult<ResyncFigures> {
-        let resync = self.resync(id, disk).await?;
+        let resync = match self.resync(id, disk).await {
+            Ok(resync) => resync,
+            Err(e) => return self.finished_before(id, disk, e).await,
+        };
         let remembered = self.remembered(id, disk);
         let graph = resync.conn.graph().await?;
         if !graph.has(&nodes::leg(disk, resync.to)) || resync.job().await?.is_some() {
@@ -53,6 +57,13 @@ impl QemuSystem {
                 .about(disk.to_string()));
             }
         };
+        // Whatever needs no pause is done before it.
+        let leg = nodes::leg(disk, resync.from);
+        resync
+            .conn
+            .remove_bitmap(&graph, &leg, nodes::PROOF)
+            .await?;
+        self.prepare_swap(&resync.conn, &graph, resync.spec).await?;
         let heard = resync.conn.listen();
         let paused = Instant::now();
         let last = resync.last_pause(running, heard, target).await;
@@ -63,10 +74,23 @@ impl QemuSystem {
                 return Err(failure);
             }
         };
-        if running {
-            self.resume_machine(&resync.conn).await?;
-        }
-        let pause = paused.elapsed();
+        let pause = match running {
+            true => self
+                .resume_machine(&resync.conn)
+                .await?
+                .duration_since(paused),
+            false => paused.elapsed(),
+        };
+        // Marked bits do no harm on two legs; a bitmap left by a crash here says too much, never too little.
+        let graph = resync.conn.graph().await?;
+        resync
+            .conn
+            .remove_bitmap(&graph, &leg, nodes::CHANGES)
+            .await?;
+        resync
+            .conn
+            .remove_bitmap(&graph, &leg, nodes::PROOF)
+            .await?;
         self.resyncs().remove(&(id, disk.clone()));
         let in_pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         let took = u64::try_from(memory.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -79,6 +103,31 @@ impl QemuSystem {
             pause_us: in_pause,
             took_ms: took,
         })
+    }
+}
+
+impl QemuSystem {
+    /// A disk that is whole already needs no end; its figures went with whoever ended it.
+    async fn finished_before(
+        &self,
+        id: MachineId,
+        disk: &DiskName,
+        otherwise: PortError,
+    ) -> PortResult<ResyncFigures> {
+        let spec = self.disk_spec(disk)?;
+        let graph = self.conn(id).await?.graph().await?;
+        match graph.source(disk, &spec.legs) {
+            Ok(DiskSource::Legs(legs)) if legs.len() == 2 => Ok(ResyncFigures {
+                disk: disk.clone(),
+                union_bytes: 0,
+                copied_bytes: 0,
+                disk_bytes: spec.size,
+                compared: false,
+                pause_us: 0,
+                took_ms: 0,
+            }),
+            _ => Err(otherwise),
+        }
     }
 }
 
@@ -95,30 +144,27 @@ impl Resync<'_> {
         if running {
             conn.run("stop", json!({})).await?;
         }
-        let leg = nodes::leg(disk, self.from);
+        conn.add_bitmap(&nodes::leg(disk, self.from), nodes::PROOF)
+            .await?;
         let graph = conn.graph().await?;
-        conn.remove_bitmap(&graph, &leg, nodes::PROOF).await?;
-        conn.add_bitmap(&leg, nodes::PROOF).await?;
         let left = self.marked(&graph, nodes::CHANGES)?;
         if left > 0 {
             self.last_round().await?;
         }
         let both = [self.from, self.to];
-        self.prove(&mut heard, &[self.from]).await?;
+        let graph = self.prove(&mut heard, &[self.from]).await?;
         self.system
-            .swap_root(conn, self.spec, &both, Bitmaps::Leave)
+            .swap_in(conn, &graph, self.spec, &both, Bitmaps::Leave)
             .await?;
         flush(target, FLUSH_TIMEOUT).await?;
         self.prove(&mut heard, &both).await?;
-        let graph = conn.graph().await?;
-        conn.remove_bitmap(&graph, &leg, nodes::CHANGES).await?;
-        conn.remove_bitmap(&graph, &leg, nodes::PROOF).await?;
         Ok(left)
     }
 
     async fn last_round(&self) -> PortResult<()> {
         self.start_round(0).await?;
         let deadline = Instant::now() + LAST_ROUND_TIMEOUT;
+        let mut pace = Pace::default();
         loop {
             match self.job().await? {
                 Some(job) if job.is_over() => {
@@ -133,7 +179,7 @@ impl Resync<'_> {
                         .about(self.spec.name.to_string())),
                     };
                 }
-                Some(_) if Instant::now() < deadline => sleep(SHORT_PAUSE / 2).await,
+                Some(_) if Instant::now() < deadline => pace.wait().await,
                 _ => {
                     return Err(PortError::timed_out(format!(
                         "the last round of {} took longer than a guest may be paused",
@@ -146,9 +192,9 @@ impl Resync<'_> {
     }
 
     /// Nothing was written since the stop, nobody continued the guest, and the root is what it should be.
-    async fn prove(&self, heard: &mut EventStream, legs: &[flipside_model::Leg]) -> PortResult<()> {
-        let graph = self.conn.graph().await?;
-        let status = self.conn.status().await?;
+    async fn prove(&self, heard: &mut EventStream, legs: &[Leg]) -> PortResult<Graph> {
+        let (graph, status) = tokio::join!(self.conn.graph(), self.conn.status());
+        let (graph, status) = (graph?, status?);
         let mut resumed = heard.lagged() > 0;
         while let Ok(Some(event)) = heard.try_recv() {
             resumed |= event.name == "RESUME";
@@ -162,7 +208,7 @@ impl Resync<'_> {
         } else if source != Ok(DiskSource::Legs(legs.to_vec())) {
             "its root is not what was built".to_owned()
         } else {
-            return Ok(());
+            return Ok(graph);
         };
         Err(error::mismatch(format!(
             "{} was not taken into the mirror: {doubt}",

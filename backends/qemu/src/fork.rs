@@ -13,7 +13,8 @@
 //! Whatever fails in the switch, the source comes first: a half-made swap is finished, the migration is cancelled,
 //! the guest is continued. A leg that left keeps being stale then; the bitmap says by how little.
 
-use crate::conn::{Conn, SHORT_PAUSE};
+use crate::blocks::Graph;
+use crate::conn::{Conn, Pace, SHORT_PAUSE};
 use crate::nodes;
 use crate::paths::remove_file;
 use crate::swap::Bitmaps;
@@ -230,11 +231,15 @@ impl QemuSystem {
         let entered = Instant::now();
         let source = self.conn(from).await?;
         let target = self.conn(to).await?;
-        let migration = source.query("query-migrate").await?;
-        let status = word(&migration, "status");
-        match (source.status().await?, status.as_str()) {
+        let (migration, state, graph) = tokio::join!(
+            source.query("query-migrate"),
+            source.status(),
+            source.graph(),
+        );
+        let status = word(&migration?, "status");
+        match (state?, status.as_str()) {
             (Status::FinishMigrate, "pre-switchover") => {
-                if let Err(failure) = self.switch_over(&source, keep).await {
+                if let Err(failure) = self.switch_over(&source, &graph?, keep).await {
                     self.rescue(&source, keep).await;
                     return Err(failure);
                 }
@@ -267,9 +272,12 @@ impl QemuSystem {
     }
 
     /// What happens while production is paused.
-    async fn switch_over(&self, source: &Conn, keep: &BTreeMap<DiskName, Leg>) -> PortResult<()> {
-        let graph = source.graph().await?;
-        let graph = &graph;
+    async fn switch_over(
+        &self,
+        source: &Conn,
+        graph: &Graph,
+        keep: &BTreeMap<DiskName, Leg>,
+    ) -> PortResult<()> {
         let swaps = keep.iter().map(|(disk, leg)| async move {
             let spec = self.disk_spec(disk)?;
             crate::disk::plugged(graph, source.launch.machine, disk)?;
@@ -282,12 +290,13 @@ impl QemuSystem {
         let state = json!({ "state": "pre-switchover" });
         source.run("migrate-continue", state).await?;
         let deadline = Instant::now() + SWITCH_TIMEOUT;
+        let mut pace = Pace::default();
         loop {
             let migration = source.query("query-migrate").await?;
             match word(&migration, "status").as_str() {
                 "completed" => break,
                 "pre-switchover" | "device" | "active" if Instant::now() < deadline => {
-                    sleep(SHORT_PAUSE / 2).await;
+                    pace.wait().await;
                 }
                 "failed" | "cancelled" | "cancelling" => return Err(failed(&migration)),
                 other => {

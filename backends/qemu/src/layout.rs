@@ -219,26 +219,20 @@ impl Layout<'_> {
                     read_only,
                     fault,
                 };
-                nodes::leg_nodes(disk, leg, open)
+                nodes::leg_node(disk, leg, open)
             };
             let drive = match source {
                 DiskSource::Legs(legs) => {
                     for leg in legs {
-                        open(*leg, false)
-                            .iter()
-                            .for_each(|n| line.json("-blockdev", n));
+                        line.json("-blockdev", &open(*leg, false));
                     }
                     line.json("-blockdev", &nodes::quorum(disk, 1, legs));
                     nodes::root(disk, 1, legs)
                 }
                 DiskSource::Overlay(below) => {
-                    let mut all = open(*below, true);
-                    all.extend(nodes::overlay_nodes(
-                        disk,
-                        *below,
-                        &self.paths.overlay(disk),
-                    ));
-                    all.iter().for_each(|n| line.json("-blockdev", n));
+                    line.json("-blockdev", &open(*below, true));
+                    let path = self.paths.overlay(disk);
+                    line.json("-blockdev", &nodes::overlay_node(disk, *below, &path));
                     nodes::overlay(disk, *below)
                 }
                 // `start` refuses such a plan before it comes here.

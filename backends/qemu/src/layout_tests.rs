@@ -153,9 +153,10 @@ fn the_upgrade_side_opens_its_own_legs_only_and_data_read_only() {
         .collect();
     let data: Vec<&Value> = nodes
         .iter()
-        .filter(|n| n["filename"] == "/e/b/data0.raw")
+        .filter(|n| n["file"]["filename"] == "/e/b/data0.raw")
         .collect();
     assert!(data.len() == 1 && data[0]["read-only"] == true);
+    assert_eq!(data[0]["file"]["read-only"], true);
     for needed in [
         "-nodefaults",
         "-S",

@@ -77,7 +77,7 @@ impl MachinePort for QemuSystem {
 
     async fn resume(&self, id: MachineId) -> PortResult<()> {
         let conn = self.conn(id).await?;
-        self.resume_machine(&conn).await
+        self.resume_machine(&conn).await.map(drop)
     }
 
     async fn end(&self, id: MachineId) -> PortResult<()> {
@@ -107,7 +107,7 @@ impl MachinePort for QemuSystem {
         if before == Status::Running {
             return Ok(());
         }
-        self.resume_machine(&conn).await
+        self.resume_machine(&conn).await.map(drop)
     }
 
     async fn set_link(&self, id: MachineId, up: bool) -> PortResult<()> {
@@ -177,12 +177,12 @@ impl QemuSystem {
         })
     }
 
-    /// Continues a paused machine. Refuses where that would harm.
-    pub(crate) async fn resume_machine(&self, conn: &Conn) -> PortResult<()> {
+    /// Continues a paused machine; returns the moment at which it ran. Refuses where that would harm.
+    pub(crate) async fn resume_machine(&self, conn: &Conn) -> PortResult<Instant> {
         let id = conn.launch.machine;
         let refuse = |why: &str| PortError::failed(format!("machine {id} {why}"));
         match conn.status().await? {
-            Status::Running => return Ok(()),
+            Status::Running => return Ok(Instant::now()),
             Status::InMigrate => return Err(refuse("waits for a fork and has no guest yet")),
             Status::FinishMigrate => {
                 return Err(refuse(
@@ -200,10 +200,11 @@ impl QemuSystem {
             }
         }
         conn.run("cont", json!({})).await?;
-        let deadline = Instant::now() + RESUME_WATCH;
+        let running = Instant::now();
+        let deadline = running + RESUME_WATCH;
         loop {
             match conn.status().await? {
-                Status::Running if Instant::now() >= deadline => return Ok(()),
+                Status::Running if Instant::now() >= deadline => return Ok(running),
                 Status::Running => {}
                 Status::IoError => {
                     return Err(refuse("stopped again at once: a disk fails"));

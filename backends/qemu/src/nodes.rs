@@ -71,17 +71,9 @@ pub(crate) fn hole(disk: &DiskName) -> String {
 pub(crate) fn overlay(disk: &DiskName, leg: Leg) -> String {
     format!("overlay-{disk}-{}", small(leg))
 }
-/// The file of the overlay of a disk.
-pub(crate) fn overlay_file(disk: &DiskName) -> String {
-    format!("ofile-{disk}")
-}
 /// The carrier of a disk's bitmap.
 pub(crate) fn carrier(disk: &DiskName) -> String {
     format!("carrier-{disk}")
-}
-/// The file of the carrier of a disk.
-pub(crate) fn carrier_file(disk: &DiskName) -> String {
-    format!("cfile-{disk}")
 }
 /// The job that resynchronises a disk.
 pub(crate) fn job(disk: &DiskName) -> String {
@@ -134,13 +126,14 @@ pub(crate) struct LegOpen<'a> {
     pub(crate) fault: Option<&'a Value>,
 }
 
-/// Describes the nodes of a leg, lowest first: file, perhaps a test's fault, raw.
+/// Describes a leg: raw, over perhaps a test's fault, over the file. One node with its children inside, so that
+/// it opens and closes with a single command.
 ///
 /// The format is always written out: a guest can write the header of another one. Locks are always on. The
 /// cache is bypassed so that what the guest was told to be written is in the device, and no second copy lies
 /// in the host's memory.
-pub(crate) fn leg_nodes(disk: &DiskName, which: Leg, open: LegOpen<'_>) -> Vec<Value> {
-    let mut nodes = vec![json!({
+pub(crate) fn leg_node(disk: &DiskName, which: Leg, open: LegOpen<'_>) -> Value {
+    let mut below = json!({
         "driver": if is_block_device(open.path) { "host_device" } else { "file" },
         "node-name": file(disk, which),
         "filename": open.path,
@@ -149,31 +142,27 @@ pub(crate) fn leg_nodes(disk: &DiskName, which: Leg, open: LegOpen<'_>) -> Vec<V
         "locking": "on",
         "read-only": open.read_only,
         "auto-read-only": false,
-    })];
-    let mut below = file(disk, which);
+    });
     if let Some(options) = open.fault {
         let mut node = options.clone();
-        let name = fault(disk, which);
+        let child = match options.get("driver").and_then(Value::as_str) {
+            Some("blkdebug") => "image",
+            _ => "file",
+        };
         if let Some(map) = node.as_object_mut() {
-            let child = match map.get("driver").and_then(Value::as_str) {
-                Some("blkdebug") => "image",
-                _ => "file",
-            };
-            map.insert("node-name".into(), json!(name));
-            map.insert(child.into(), json!(below));
+            map.insert("node-name".into(), json!(fault(disk, which)));
+            map.insert(child.into(), below);
         }
-        nodes.push(node);
-        below = name;
+        below = node;
     }
-    nodes.push(json!({
+    json!({
         "driver": "raw",
         "node-name": leg(disk, which),
         "file": below,
         "discard": "unmap",
         "read-only": open.read_only,
         "auto-read-only": false,
-    }));
-    nodes
+    })
 }
 
 fn is_block_device(path: &Path) -> bool {
@@ -216,26 +205,23 @@ pub(crate) fn placeholder(disk: &DiskName, size: u64) -> Value {
     })
 }
 
-/// Describes the throw-away overlay over a leg, its file first.
-pub(crate) fn overlay_nodes(disk: &DiskName, below: Leg, path: &Path) -> Vec<Value> {
-    vec![
-        json!({
+/// Describes the throw-away overlay over a leg.
+pub(crate) fn overlay_node(disk: &DiskName, below: Leg, path: &Path) -> Value {
+    json!({
+        "driver": "qcow2",
+        "node-name": overlay(disk, below),
+        "file": {
             "driver": "file",
-            "node-name": overlay_file(disk),
+            "node-name": format!("ofile-{disk}"),
             "filename": path,
             "discard": "unmap",
             "locking": "on",
-        }),
-        json!({
-            "driver": "qcow2",
-            "node-name": overlay(disk, below),
-            "file": overlay_file(disk),
-            "backing": leg(disk, below),
-            "discard": "unmap",
-            // Its content is worthless after the process: never wait for its metadata.
-            "cache": { "direct": false, "no-flush": true },
-        }),
-    ]
+        },
+        "backing": leg(disk, below),
+        "discard": "unmap",
+        // Its content is worthless after the process: never wait for its metadata.
+        "cache": { "direct": false, "no-flush": true },
+    })
 }
 
 /// Describes the guest's device. Its address depends on its name only, so a forked machine and a disk plugged
@@ -334,17 +320,17 @@ mod tests {
             read_only: false,
             fault: None,
         };
-        let nodes = leg_nodes(&disk("data0"), Leg::A, open);
-        assert_eq!(nodes[0]["locking"], "on");
-        assert_eq!(nodes[0]["cache"]["direct"], true);
-        assert_eq!(nodes[1]["driver"], "raw");
+        let node = leg_node(&disk("data0"), Leg::A, open);
+        assert_eq!(node["driver"], "raw");
+        assert_eq!(node["file"]["locking"], "on");
+        assert_eq!(node["file"]["cache"]["direct"], true);
         let fault = json!({ "driver": "blkdebug", "inject-error": [] });
         let open = LegOpen {
             fault: Some(&fault),
             ..open
         };
-        let nodes = leg_nodes(&disk("data0"), Leg::B, open);
-        assert_eq!(nodes[1]["image"], "file-data0-b");
-        assert_eq!(nodes[2]["file"], "fault-data0-b");
+        let node = leg_node(&disk("data0"), Leg::B, open);
+        assert_eq!(node["file"]["node-name"], "fault-data0-b");
+        assert_eq!(node["file"]["image"]["node-name"], "file-data0-b");
     }
 }

@@ -32,7 +32,7 @@ pub(crate) enum Bitmaps {
 }
 
 impl QemuSystem {
-    /// Opens a leg in a machine, node by node as far as they are missing.
+    /// Opens a leg in a machine unless it is open.
     pub(crate) async fn open_leg(
         &self,
         conn: &Conn,
@@ -41,31 +41,28 @@ impl QemuSystem {
         leg: Leg,
     ) -> PortResult<()> {
         let path = disk.legs.get(leg).as_path();
-        let open = LegOpen {
-            path,
-            direct: !crate::host::refuses_direct(path)?,
-            read_only: false,
-            fault: self.leg_fault(&disk.name, leg),
-        };
-        for node in nodes::leg_nodes(&disk.name, leg, open) {
-            let name = node["node-name"].as_str().unwrap_or_default();
-            if graph.nodes.get(name).is_some_and(|n| n.read_only) {
+        if let Some(node) = graph.nodes.get(&nodes::leg(&disk.name, leg)) {
+            if node.read_only {
                 return Err(error::mismatch(format!(
                     "leg {leg} of {} is open read-only below an overlay",
                     disk.name
                 ))
                 .about(disk.name.to_string()));
             }
-            if !graph.has(name) {
-                conn.add_node(&node)
-                    .await
-                    .map_err(|e| e.about(path.display().to_string()))?;
-            }
+            return Ok(());
         }
-        Ok(())
+        let open = LegOpen {
+            path,
+            direct: !crate::host::refuses_direct(path)?,
+            read_only: false,
+            fault: self.leg_fault(&disk.name, leg),
+        };
+        let node = nodes::leg_node(&disk.name, leg, open);
+        let opened = conn.add_node(&node).await;
+        opened.map_err(|e| e.about(path.display().to_string()))
     }
 
-    /// Closes a leg: its nodes go, top down, and with them its lock.
+    /// Closes a leg, and with it gives its lock back.
     pub(crate) async fn close_leg(
         &self,
         conn: &Conn,
@@ -73,14 +70,7 @@ impl QemuSystem {
         disk: &DiskName,
         leg: Leg,
     ) -> PortResult<()> {
-        for node in [
-            nodes::leg(disk, leg),
-            nodes::fault(disk, leg),
-            nodes::file(disk, leg),
-        ] {
-            conn.remove_node(graph, &node).await?;
-        }
-        Ok(())
+        conn.remove_node(graph, &nodes::leg(disk, leg)).await
     }
 
     /// Adds a disk's placeholder, ahead of the pause in which it will be needed.
