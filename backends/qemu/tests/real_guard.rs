@@ -103,6 +103,33 @@ async fn a_drop_that_was_recorded_is_finished() {
     world.guest_writes_to(Leg::B).await;
 }
 
+// The guard is killed at many moments of its work; the next one finishes it, and the guest sees nothing.
+#[tokio::test]
+async fn a_guard_killed_at_any_moment_leaves_nothing_half_done() {
+    for (kind, sector, bad) in [("write", SECTOR, Leg::B), ("read", 0, Leg::A)] {
+        for delay in [0, 15, 30, 50, 80] {
+            let key = format!("system0/{bad}");
+            let world = World::new(&[(&key, failing(kind, sector, 5))]).await;
+            world.network.ensure().await.unwrap();
+            world.boot(&[Leg::A, Leg::B]).await;
+            let begun =
+                || async { world.run().await != RunState::Running || world.legs().await != both() };
+            until("it begins", begun).await;
+            tokio::time::sleep(std::time::Duration::from_millis(delay)).await;
+            world.kill_guard();
+            world.network.ensure().await.unwrap();
+            let done = || async { world.legs().await == DiskSource::Legs(vec![bad.other()]) };
+            until("the leg is dropped", done).await;
+            world.guest_writes_to(bad.other()).await;
+            let pair = world.pair().await;
+            assert_eq!(
+                (pair.authority, pair.live()),
+                (bad.other(), vec![bad.other()])
+            );
+        }
+    }
+}
+
 // A read error is hidden by the quorum; the leg is dropped all the same.
 #[tokio::test]
 async fn a_hidden_read_error_costs_the_leg() {
