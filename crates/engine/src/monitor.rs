@@ -59,6 +59,9 @@ impl Monitor {
             if let Err(problem) = self.look(cx).await {
                 warn!(%problem, "the machines could not be observed");
             }
+            if let Err(problem) = keep_guard(cx).await {
+                warn!(%problem, "the guard is not there and cannot be started");
+            }
             if let Err(problem) = self.hear(cx).await {
                 warn!(%problem, "the guard's notes could not be recorded");
             }
@@ -187,6 +190,19 @@ impl Monitor {
         }
         Ok(())
     }
+}
+
+/// Starts the guard again when it is gone although a machine serves users; it takes the front door up where it was.
+async fn keep_guard(cx: &Cx) -> Result<(), Problem> {
+    if cx.book().await?.owner.is_none() || cx.ports.network.view().await.is_ok() {
+        return Ok(());
+    }
+    cx.ports.network.ensure().await?;
+    cx.ledger.log(
+        Severity::Warning,
+        "the guard had ended and was started again",
+    )?;
+    Ok(())
 }
 
 fn partner_state(seen: &mut Seen, run: RunState, alive: bool) -> PartnerState {

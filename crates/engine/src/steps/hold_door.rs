@@ -14,7 +14,11 @@ pub(super) struct HoldDoor {
 #[async_trait]
 impl Action for HoldDoor {
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
-        let open_to = cx.ports.network.view().await?.open_to;
+        // Without a guard there is no door yet: acting starts it.
+        let Ok(view) = cx.ports.network.view().await else {
+            return Ok(Seen::Todo);
+        };
+        let open_to = view.open_to;
         let held = open_to.is_none() && cx.facts().outage_open;
         // A retry after the users have moved already must not shut them out again.
         let moved = open_to.is_some()
