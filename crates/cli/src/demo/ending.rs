@@ -3,8 +3,10 @@
 use super::compare;
 use super::earlier;
 use super::figures::Writes;
+use super::first;
 use super::limits::STOP;
 use super::place::SYSTEM;
+use super::second;
 use super::stage::Stage;
 use super::trouble::{Trouble, cannot};
 use crate::context::Context;
@@ -39,7 +41,8 @@ async fn writes(stage: &mut Stage) -> Result<(), Trouble> {
         return Ok(());
     };
     let seen = visitors.finish().await;
-    stage.figures.client = seen.phases;
+    let moves = [first::MERGING, second::MERGING, second::ABORTING];
+    stage.figures.seen(seen.phases, moves);
     stage.figures.failed_requests = seen.told;
     let missing = stage.missing_writes(&seen.acknowledged).await?;
     let acknowledged = seen.acknowledged.len();

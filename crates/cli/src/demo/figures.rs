@@ -58,12 +58,20 @@ pub(super) struct Move {
 
 impl Move {
     pub(super) fn of(status: &Status, phase: Option<PhaseFigures>) -> Self {
-        Self {
+        let mut moved = Self {
             outage_ms: status.outage_ms,
             outage_inside_ms: status.outage_inside_ms,
-            requests: phase.as_ref().map_or(0, |p| p.requests),
-            failed_requests: phase.as_ref().map_or(0, |p| p.failed),
+            ..Self::default()
+        };
+        if let Some(phase) = phase {
+            moved.count(&phase);
         }
+        moved
+    }
+
+    fn count(&mut self, phase: &PhaseFigures) {
+        self.requests = phase.requests;
+        self.failed_requests = phase.failed;
     }
 
     pub(super) fn text(&self) -> String {
@@ -134,6 +142,22 @@ pub(super) struct Writes {
 }
 
 impl Figures {
+    /// Takes what the client saw in all; answers that came late are counted for the moves too.
+    pub(super) fn seen(&mut self, phases: Vec<PhaseFigures>, moves: [&str; 3]) {
+        let of = |name: &str| phases.iter().find(|p| p.phase == name);
+        let [merge, second, abort] = moves.map(of);
+        for (moved, phase) in [
+            (&mut self.merge, merge),
+            (&mut self.second_merge, second),
+            (&mut self.abort, abort),
+        ] {
+            if let (Some(moved), Some(phase)) = (moved, phase) {
+                moved.count(phase);
+            }
+        }
+        self.client = phases;
+    }
+
     /// Renders what the story ends with.
     pub(super) fn table(&self) -> String {
         let mut out = self.client_table();
@@ -310,6 +334,18 @@ machine           tcg
      7.5 s  split
 8 min 00 s  in all";
         assert_eq!(sample().table(), expected);
+    }
+
+    #[test]
+    fn late_answers_count_for_the_move_they_belong_to() {
+        let mut figures = sample();
+        let mut phases = std::mem::take(&mut figures.client);
+        phases[1].requests = 77;
+        phases[1].failed = 3;
+        figures.seen(phases, ["merge", "second merge", "abort"]);
+        let merge = figures.merge.clone().expect("there");
+        assert_eq!((merge.requests, merge.failed_requests), (77, 3));
+        assert_eq!((figures.client.len(), figures.abort), (2, None));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Chapters 3 to 6: the first upgrade, from the split to the end of the session.
 
 use super::figures::{Move, Resync};
-use super::limits::{COMMIT, DUPLEX, FINISH, INSTALL, MERGE, OS_UP, RESTART, SHORT, SPLIT};
+use super::limits::{COMMIT, DUPLEX, FINISH, INSTALL, OS_UP, RESTART, SHORT, SPLIT};
 use super::place::SYSTEM;
 use super::runner::Show;
 use super::stage::{Stage, late};
@@ -16,7 +16,8 @@ const ASK_EVERY: Duration = Duration::from_secs(2);
 const SPLITTING: &str = "split";
 const INSTALLING: &str = "upgrade installed";
 const RESTARTING: &str = "restart of the side";
-const MERGING: &str = "merge";
+const PREPARING: &str = "merge prepared";
+pub(super) const MERGING: &str = "merge";
 const AFTER: &str = "after the merge";
 const COMMITTING: &str = "commit and resync";
 
@@ -118,8 +119,8 @@ async fn merge(stage: &mut Stage) -> Result<(), Trouble> {
          production, the data disks and the network move, and they start on the upgraded side. Who comes meanwhile waits at \
          the front door. The old side stays in memory, paused.",
     )?;
-    stage.phase(MERGING);
-    stage.live(&["merge", "--yes", SYSTEM], MERGE).await?;
+    stage.phase(PREPARING);
+    stage.merge(MERGING).await?;
     let page = stage.show_page().await?;
     let status = stage.status().await?;
     let phase = stage.visitors.as_ref().and_then(|v| v.figures(MERGING));

@@ -1,7 +1,7 @@
 //! Chapter 7: a second upgrade, which turns out badly after its merge and is taken back.
 
 use super::figures::{Move, Resync};
-use super::limits::{ABORT, DUPLEX, FINISH, MERGE, SPLIT};
+use super::limits::{ABORT, DUPLEX, FINISH, SPLIT};
 use super::place::SYSTEM;
 use super::stage::Stage;
 use super::trouble::Trouble;
@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 const SPLITTING: &str = "second split";
-const MERGING: &str = "second merge";
+const PREPARING: &str = "merge prepared again";
+pub(super) const MERGING: &str = "second merge";
 const AFTER: &str = "on release 3.0";
-const ABORTING: &str = "abort";
+pub(super) const ABORTING: &str = "abort";
 const RESYNC: &str = "resync after it";
 
 /// How long people write to the upgraded side before it is taken back.
@@ -73,8 +74,8 @@ fn acknowledged(stage: &Stage) -> BTreeSet<u64> {
 }
 
 async fn merge(stage: &mut Stage) -> Result<(), Trouble> {
-    stage.phase(MERGING);
-    stage.live(&["merge", "--yes", SYSTEM], MERGE).await?;
+    stage.phase(PREPARING);
+    stage.merge(MERGING).await?;
     let page = stage.show_page().await?;
     let status = stage.status().await?;
     let phase = stage.visitors.as_ref().and_then(|v| v.figures(MERGING));

@@ -1,7 +1,7 @@
 //! What every chapter uses: the commands, the client, the place, and the figures that grow.
 
 use super::figures::{Chapter, Figures};
-use super::limits::{Limit, SHORT};
+use super::limits::{Limit, MERGE, SHORT};
 use super::page::{self, Page};
 use super::place::{Guest, Place, SYSTEM};
 use super::runner::{Done, Runner, Show};
@@ -10,7 +10,8 @@ use super::trouble::Trouble;
 use super::visitors::Visitors;
 use crate::client::Client;
 use crate::failure::Failure;
-use flipside_model::Status;
+use flipside_model::{Status, UpgradeState};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 
 /// Soon enough for the eye, seldom enough for an emulated guest.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// A stage of a session is noticed this soon, so that the client's phases are exact enough.
+const WATCH_EVERY: Duration = Duration::from_millis(100);
 
 /// What was asked for.
 #[derive(Debug, Clone)]
@@ -111,6 +115,30 @@ impl Stage {
     /// Runs a command whose output is live.
     pub(super) async fn live(&self, argv: &[&str], limit: Limit) -> Result<Done, Trouble> {
         self.runner.flipside(argv, limit, Show::Live).await
+    }
+
+    /// Runs a merge; the client's phase `moving` begins with the stage of that name, when the preparation is done.
+    pub(super) async fn merge(&self, moving: &'static str) -> Result<Done, Trouble> {
+        let begun = Cell::new(false);
+        let begin = || {
+            if !begun.replace(true) {
+                self.phase(moving);
+            }
+        };
+        let watch = async {
+            let there = |status: Status| status.upgrade_state == UpgradeState::Merge;
+            while !self.status().await.is_ok_and(there) {
+                tokio::time::sleep(WATCH_EVERY).await;
+            }
+            begin();
+            std::future::pending::<()>().await;
+        };
+        let done = tokio::select! {
+            done = self.live(&["merge", "--yes", SYSTEM], MERGE) => done,
+            () = watch => Err(Trouble::new("the merge was not watched")),
+        };
+        begin();
+        done
     }
 
     /// Runs a short command whose output is needed.

@@ -49,8 +49,11 @@ impl Phase {
             .push(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 
-    pub(super) fn failed(&mut self, kind: String) {
-        *self.failures.entry(kind).or_default() += 1;
+    /// Counts a failure; returns how many of its kind there are now.
+    pub(super) fn failed(&mut self, kind: String) -> u64 {
+        let count = self.failures.entry(kind).or_default();
+        *count += 1;
+        *count
     }
 
     pub(super) fn figures(&self, now: Instant) -> PhaseFigures {
@@ -103,8 +106,8 @@ mod tests {
         for ms in [30, 10, 20] {
             phase.answered(Duration::from_millis(ms));
         }
-        phase.failed("refused".to_owned());
-        phase.failed("refused".to_owned());
+        assert_eq!(phase.failed("refused".to_owned()), 1);
+        assert_eq!(phase.failed("refused".to_owned()), 2);
         phase.end(began + Duration::from_millis(1500));
         phase.end(began + Duration::from_millis(9000));
         let figures = phase.figures(began + Duration::from_millis(9999));

@@ -19,8 +19,8 @@ const EVERY: Duration = Duration::from_millis(100);
 /// So many may wait at once; then nobody comes until one was answered.
 const MOST_WAITING: usize = 256;
 
-/// The failures that are told one by one; the others are counted.
-const MOST_TOLD: usize = 20;
+/// So many failures of one kind are told one by one in a phase; the others are counted.
+const MOST_TOLD: u64 = 3;
 
 /// The client while it runs.
 pub(super) struct Visitors {
@@ -154,12 +154,11 @@ async fn ask(shared: &Shared, writes: bool) {
                 book.acknowledged.extend(id);
             }
             Err(kind) => {
-                if book.told.len() < MOST_TOLD {
+                if phase.failed(kind.clone()) <= MOST_TOLD {
                     let seconds = took.as_secs_f64();
                     let line = format!("{}: GET {path}: {kind} after {seconds:.2} s", phase.name);
                     book.told.push(line);
                 }
-                phase.failed(kind);
             }
         }
     });
