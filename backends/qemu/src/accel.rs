@@ -95,9 +95,10 @@ pub(crate) async fn answers(
 ) -> PortResult<bool> {
     private_dir(state)?;
     let image = state.join(format!("probe-{}.img", std::process::id()));
-    let mut sector = [0u8; 512];
+    // The firmware reads no disk smaller than one of its cylinders.
+    let mut sector = vec![0u8; 1024 * 1024];
     sector[..PROGRAM.len()].copy_from_slice(&PROGRAM);
-    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector[510..512].copy_from_slice(&[0x55, 0xaa]);
     fs::write(&image, sector).map_err(|e| error::file(&e, "write", &image))?;
     let node = serde_json::json!({
         "driver": "raw", "node-name": "boot", "read-only": true,
@@ -154,5 +155,30 @@ pub(crate) async fn answers(
                 .advise("Install QEMU (Debian: qemu-system-x86)"),
         ),
         Err(_) => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The boot sector itself is proved with emulation, which always works.
+    #[tokio::test]
+    async fn the_tiny_guest_answers_under_emulation_and_the_choice_is_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let qemu = Path::new("qemu-system-x86_64");
+        let answered = answers(qemu, dir.path(), Accelerator::Tcg).await;
+        assert!(answered.expect("it ran"));
+        let known = Known {
+            boot: host_boot().expect("known"),
+            qemu: version(qemu).await.expect("said"),
+            accelerator: Accelerator::Kvm,
+        };
+        let path = dir.path().join("accel.json");
+        fs::write(&path, serde_json::to_vec(&known).expect("written down")).expect("written");
+        let chosen = choose(qemu, dir.path()).await.expect("chosen");
+        assert_eq!(chosen, Accelerator::Kvm, "what is known is not tried again");
+        let others: Vec<_> = fs::read_dir(dir.path()).expect("listed").collect();
+        assert_eq!(others.len(), 1, "the probe leaves nothing");
     }
 }

@@ -38,7 +38,8 @@ impl DiskPort for QemuSystem {
             .about(disk.to_string()));
         }
         self.swap_in(&conn, &graph, spec, legs, Bitmaps::Follow)
-            .await
+            .await?;
+        self.clear_away(&conn, disk).await
     }
 
     async fn unplug(&self, id: MachineId, disk: &DiskName) -> PortResult<()> {

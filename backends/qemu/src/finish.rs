@@ -36,7 +36,7 @@ impl QemuSystem {
         };
         let remembered = self.remembered(id, disk);
         let graph = resync.conn.graph().await?;
-        if !graph.has(&nodes::leg(disk, resync.to)) || resync.job().await?.is_some() {
+        if !resync.target_is_open(&graph) || resync.job().await?.is_some() {
             return Err(PortError::failed(format!(
                 "the resynchronisation of {disk} is not at the point where it can be finished"
             ))
@@ -75,22 +75,20 @@ impl QemuSystem {
             }
         };
         let pause = match running {
-            true => self
-                .resume_machine(&resync.conn)
-                .await?
-                .duration_since(paused),
+            true => self.run_again(&resync.conn).await?.duration_since(paused),
             false => paused.elapsed(),
         };
         // Marked bits do no harm on two legs; a bitmap left by a crash here says too much, never too little.
+        self.clear_away(&resync.conn, disk).await?;
         let graph = resync.conn.graph().await?;
-        resync
-            .conn
-            .remove_bitmap(&graph, &leg, nodes::CHANGES)
-            .await?;
-        resync
-            .conn
-            .remove_bitmap(&graph, &leg, nodes::PROOF)
-            .await?;
+        let target_node = nodes::leg(disk, resync.to);
+        for (node, bitmap) in [
+            (&leg, nodes::CHANGES),
+            (&leg, nodes::PROOF),
+            (&target_node, nodes::TARGET),
+        ] {
+            resync.conn.remove_bitmap(&graph, node, bitmap).await?;
+        }
         self.resyncs().remove(&(id, disk.clone()));
         let in_pause = u64::try_from(pause.as_micros()).unwrap_or(u64::MAX);
         let took = u64::try_from(memory.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -107,7 +105,8 @@ impl QemuSystem {
 }
 
 impl QemuSystem {
-    /// A disk that is whole already needs no end; its figures went with whoever ended it.
+    /// A disk that has both legs already: somebody ended it before us, or died just before the end. The proof
+    /// that was begun is completed; the figures went with whoever began it.
     async fn finished_before(
         &self,
         id: MachineId,
@@ -115,19 +114,41 @@ impl QemuSystem {
         otherwise: PortError,
     ) -> PortResult<ResyncFigures> {
         let spec = self.disk_spec(disk)?;
-        let graph = self.conn(id).await?.graph().await?;
+        let conn = self.conn(id).await?;
+        let graph = conn.graph().await?;
         match graph.source(disk, &spec.legs) {
-            Ok(DiskSource::Legs(legs)) if legs.len() == 2 => Ok(ResyncFigures {
-                disk: disk.clone(),
-                union_bytes: 0,
-                copied_bytes: 0,
-                disk_bytes: spec.size,
-                compared: false,
-                pause_us: 0,
-                took_ms: 0,
-            }),
-            _ => Err(otherwise),
+            Ok(DiskSource::Legs(legs)) if legs.len() == 2 => {}
+            _ => return Err(otherwise),
         }
+        for leg in Leg::BOTH {
+            let marked = graph
+                .bitmap(disk, leg, nodes::PROOF)
+                .map_or(0, |proof| proof.count);
+            if marked != 0 {
+                // Written before the swap or after it? Nobody can tell any more.
+                return Err(error::mismatch(format!(
+                    "{disk} was taken into the mirror by somebody who could not prove it"
+                ))
+                .about(disk.to_string())
+                .advise("Take the leg out again and compare the disk as a whole"));
+            }
+            flush(spec.legs.get(leg), FIRST_FLUSH_TIMEOUT).await?;
+        }
+        for leg in Leg::BOTH {
+            let node = nodes::leg(disk, leg);
+            for bitmap in [nodes::CHANGES, nodes::PROOF, nodes::TARGET] {
+                conn.remove_bitmap(&graph, &node, bitmap).await?;
+            }
+        }
+        Ok(ResyncFigures {
+            disk: disk.clone(),
+            union_bytes: 0,
+            copied_bytes: 0,
+            disk_bytes: spec.size,
+            compared: false,
+            pause_us: 0,
+            took_ms: 0,
+        })
     }
 }
 

@@ -47,6 +47,8 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last memory and the devices may take. Measured: a tenth of a second.
 const SWITCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a cancelled migration mostly takes to end; after that it is helped.
+const CANCEL_PATIENCE: Duration = Duration::from_millis(50);
 /// How long a cancelled migration may take to end.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -384,21 +386,7 @@ impl QemuSystem {
             let spec = self.disk_spec(disk)?;
             self.swap_root(source, spec, &legs, Bitmaps::Follow).await?;
         }
-        let deadline = Instant::now() + CANCEL_TIMEOUT;
-        loop {
-            let migration = source.query("query-migrate").await?;
-            match word(&migration, "status").as_str() {
-                "setup" | "active" | "pre-switchover" | "device" | "cancelling" => {}
-                _ => break,
-            }
-            if Instant::now() >= deadline {
-                return Err(PortError::timed_out(
-                    "the fork could not be cancelled in time",
-                ));
-            }
-            source.run("migrate_cancel", json!({})).await?;
-            sleep(SHORT_PAUSE).await;
-        }
+        cancel_migration(source).await?;
         // QEMU continues a guest by itself a moment after a cancelled migration; so do we if it does not.
         let away = [
             Status::Running,
@@ -458,6 +446,44 @@ async fn allow(conn: &Conn, wanted: &[&str]) -> PortResult<()> {
     conn.run("migrate-set-capabilities", json!({ "capabilities": set }))
         .await
         .map(drop)
+}
+
+/// Cancels a migration and waits until it is over.
+///
+/// A cancellation that comes just when the source enters the pause before the switch-over is lost in QEMU (seen in
+/// 7.2): the state is `cancelling`, and the migration thread waits for a `migrate-continue` nobody sends, with the
+/// guest paused for ever. So it is sent, naming the very state `cancelling`: the thread wakes and sees that it is
+/// cancelled.
+async fn cancel_migration(source: &Conn) -> PortResult<()> {
+    let deadline = Instant::now() + CANCEL_TIMEOUT;
+    let mut kick = Instant::now() + CANCEL_PATIENCE;
+    let mut asked = false;
+    loop {
+        let migration = source.query("query-migrate").await?;
+        match word(&migration, "status").as_str() {
+            "setup" | "active" | "pre-switchover" | "device" if !asked => {
+                source.run("migrate_cancel", json!({})).await?;
+                asked = true;
+                continue;
+            }
+            "cancelling" if Instant::now() >= kick => {
+                // Refused if it ended this moment.
+                let wake = json!({ "state": "cancelling" });
+                if source.run("migrate-continue", wake).await.is_ok() {
+                    tracing::info!("woke a migration whose cancellation was lost");
+                }
+                kick = Instant::now() + CANCEL_PATIENCE;
+            }
+            "setup" | "active" | "pre-switchover" | "device" | "cancelling" => {}
+            _ => return Ok(()),
+        }
+        if Instant::now() >= deadline {
+            return Err(PortError::timed_out(
+                "the fork could not be cancelled in time",
+            ));
+        }
+        sleep(SHORT_PAUSE).await;
+    }
 }
 
 async fn plan_pause(conn: &Conn, milliseconds: u64) -> PortResult<()> {

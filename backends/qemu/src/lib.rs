@@ -27,6 +27,7 @@ mod nodes;
 mod paths;
 mod process;
 mod resync;
+mod rounds;
 mod start;
 mod swap;
 mod system;

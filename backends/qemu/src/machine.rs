@@ -199,6 +199,13 @@ impl QemuSystem {
                     .advise("Finish the swap by giving the disk its legs"));
             }
         }
+        self.run_again(conn).await
+    }
+
+    /// Continues a machine that was just seen to be in order.
+    pub(crate) async fn run_again(&self, conn: &Conn) -> PortResult<Instant> {
+        let id = conn.launch.machine;
+        let refuse = |why: &str| PortError::failed(format!("machine {id} {why}"));
         conn.run("cont", json!({})).await?;
         let running = Instant::now();
         let deadline = running + RESUME_WATCH;

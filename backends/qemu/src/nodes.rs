@@ -24,6 +24,8 @@ pub(crate) const CHANGES: &str = "changes";
 pub(crate) const COMPARE: &str = "compare";
 /// The bitmap that proves that nothing was written during the last pause of a resynchronisation.
 pub(crate) const PROOF: &str = "proof";
+/// The mark of a leg that is open as the target of rounds: never recording, it only says what the leg is for.
+pub(crate) const TARGET: &str = "target";
 /// The granularity of all bitmaps: the recipe's, and the cluster size of a backup job.
 pub(crate) const GRANULARITY: u64 = 64 * 1024;
 

@@ -7,7 +7,7 @@
 //!             leg-data0-a   leg-data0-b              4. remove the old quorum, close the leg that leaves
 //! dev-data0 ─ hole-data0                             5. quorum over the legs wanted; bitmap
 //!             root-data0-2-a ─ leg-data0-a
-//! dev-data0 ─ root-data0-2-a ─ leg-data0-a           6. drive = new quorum; remove the placeholder
+//! dev-data0 ─ root-data0-2-a ─ leg-data0-a           6. drive = new quorum; later: no placeholder
 //! ```
 //! Every step looks whether it is already done, so the function finishes whatever another run left. If the guest
 //! were continued between 3 and 6 it would stop at its first request, and finishing loses nothing. A quorum owns
@@ -87,7 +87,7 @@ impl QemuSystem {
             .await
     }
 
-    /// Gives a disk of a paused machine exactly these legs as its root.
+    /// Gives a disk of a paused machine exactly these legs as its root, and clears everything else away.
     pub(crate) async fn swap_root(
         &self,
         conn: &Conn,
@@ -96,10 +96,12 @@ impl QemuSystem {
         bitmaps: Bitmaps,
     ) -> PortResult<()> {
         let graph = conn.graph().await?;
-        self.swap_in(conn, &graph, disk, legs, bitmaps).await
+        self.swap_in(conn, &graph, disk, legs, bitmaps).await?;
+        self.clear_away(conn, &disk.name).await
     }
 
-    /// As [`Self::swap_root`], in a graph that was just read.
+    /// As [`Self::swap_root`], in a graph that was just read; the placeholder is left, because its removal need not
+    /// lengthen a pause.
     pub(crate) async fn swap_in(
         &self,
         conn: &Conn,
@@ -120,9 +122,7 @@ impl QemuSystem {
             .about(name.to_string()));
         }
         if now == DiskSource::Legs(legs.to_vec()) {
-            self.follow_bitmaps(conn, name, legs, bitmaps, graph)
-                .await?;
-            return self.clear_away(conn, name, legs).await;
+            return self.follow_bitmaps(conn, name, legs, bitmaps, graph).await;
         }
         for leg in legs {
             self.open_leg(conn, graph, disk, *leg).await?;
@@ -164,9 +164,7 @@ impl QemuSystem {
         conn.add_node(&nodes::quorum(name, number, legs)).await?;
         self.follow_bitmaps(conn, name, legs, bitmaps, graph)
             .await?;
-        set_drive(conn, name, &nodes::root(name, number, legs)).await?;
-        let hole = json!({ "node-name": nodes::hole(name) });
-        conn.run("blockdev-del", hole).await.map(drop)
+        set_drive(conn, name, &nodes::root(name, number, legs)).await
     }
 
     async fn follow_bitmaps(
@@ -194,20 +192,17 @@ impl QemuSystem {
         Ok(())
     }
 
-    /// Removes what an interrupted swap may have left beside a root that is right: the placeholder, quorums
-    /// nobody uses, legs nobody uses.
-    async fn clear_away(&self, conn: &Conn, disk: &DiskName, legs: &[Leg]) -> PortResult<()> {
+    /// Removes what a swap leaves, or an interrupted one left, beside a root that is right: the placeholder and
+    /// quorums nobody uses. Legs are left alone: one of them may be the target of a resynchronisation.
+    pub(crate) async fn clear_away(&self, conn: &Conn, disk: &DiskName) -> PortResult<()> {
         let graph = conn.graph().await?;
         let used = graph.disks.get(disk);
-        conn.remove_node(&graph, &nodes::hole(disk)).await?;
+        if used != Some(&nodes::hole(disk)) {
+            conn.remove_node(&graph, &nodes::hole(disk)).await?;
+        }
         for (_, root) in graph.roots(disk) {
             if Some(&root) != used {
                 conn.remove_node(&graph, &root).await?;
-            }
-        }
-        for leg in graph.open_legs(disk) {
-            if !legs.contains(&leg) {
-                self.close_leg(conn, &graph, disk, leg).await?;
             }
         }
         Ok(())

@@ -36,6 +36,7 @@ pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
     uuid: uuid::Uuid,
     faults: BTreeMap<String, Value>,
+    firmware: Firmware,
 }
 
 impl Bench {
@@ -44,10 +45,19 @@ impl Bench {
         Self::with_faults(program, BTreeMap::new()).await
     }
 
+    /// With UEFI firmware, which does not boot the program.
+    pub(crate) async fn uefi(program: &Program) -> Self {
+        Self::make(program, BTreeMap::new(), Firmware::Uefi).await
+    }
+
     pub(crate) async fn with_faults(program: &Program, faults: BTreeMap<String, Value>) -> Self {
+        Self::make(program, faults, Firmware::Bios).await
+    }
+
+    async fn make(program: &Program, faults: BTreeMap<String, Value>, firmware: Firmware) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let uuid = uuid::Uuid::new_v4();
-        let system = open(dir.path(), uuid, faults.clone());
+        let system = open(dir.path(), uuid, faults.clone(), firmware);
         let boot = dir.path().join("boot.raw");
         std::fs::write(&boot, program.image(32 * MIB)).expect("written");
         for spec in &system.spec().disks {
@@ -65,12 +75,18 @@ impl Bench {
             dir,
             uuid,
             faults,
+            firmware,
         }
     }
 
     /// Opens the system again, as a server does that was restarted.
     pub(crate) fn reopen(&self) -> QemuSystem {
-        open(self.dir.path(), self.uuid, self.faults.clone())
+        open(
+            self.dir.path(),
+            self.uuid,
+            self.faults.clone(),
+            self.firmware,
+        )
     }
 
     pub(crate) fn leg(&self, name: &str, leg: Leg) -> PathBuf {
@@ -170,7 +186,12 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl 
     }
 }
 
-fn open(state: &Path, uuid: uuid::Uuid, faults: BTreeMap<String, Value>) -> QemuSystem {
+fn open(
+    state: &Path,
+    uuid: uuid::Uuid,
+    faults: BTreeMap<String, Value>,
+    firmware: Firmware,
+) -> QemuSystem {
     let spec = |name: &str, role, size| DiskSpec {
         name: disk(name),
         role,
@@ -185,9 +206,9 @@ fn open(state: &Path, uuid: uuid::Uuid, faults: BTreeMap<String, Value>) -> Qemu
         layout: SystemSpec::LAYOUT,
         name: SystemName::new("web").expect("valid"),
         uuid,
-        memory_mib: 32,
+        memory_mib: if firmware == Firmware::Uefi { 128 } else { 32 },
         cpus: 1,
-        firmware: Firmware::Bios,
+        firmware,
         network: NetworkSpec::User,
         mac: "52:54:00:12:34:56".into(),
         publish: Vec::new(),
