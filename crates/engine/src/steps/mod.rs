@@ -49,6 +49,12 @@ pub(crate) trait Action: Send + Sync {
     async fn undo(&self, _cx: &Cx) -> Outcome {
         Ok(())
     }
+    /// Says whether success of `act` is itself an observation, because the port's contract is to verify what it did
+    /// before it answers. Such a step is not observed around its first try: while users wait, every question to the
+    /// guest is paid by them. Any failure, and every later try, is observed in full.
+    fn proves_itself(&self) -> bool {
+        false
+    }
 }
 
 /// Finds the code of a step.

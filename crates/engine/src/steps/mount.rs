@@ -3,7 +3,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, POLL, Step};
 use async_trait::async_trait;
-use flipside_model::{DiskRole, Side};
+use flipside_model::{DiskRole, Problem, ProblemCode, Side};
 use std::time::Duration;
 
 /// How long a guest may take to see a disk that was plugged, or to answer after it was continued: 25 ms as measured,
@@ -16,6 +16,10 @@ pub(super) struct Mount {
 
 #[async_trait]
 impl Action for Mount {
+    fn proves_itself(&self) -> bool {
+        true
+    }
+
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
         let machine = cx.machine(self.side)?;
         let (Ok(mounted), Ok(lifted)) = (
@@ -37,8 +41,29 @@ impl Action for Mount {
     }
 }
 
-/// Waits for the disks, lifts the gates (they are on the Upgrade Side only) and mounts.
+/// Lifts the gates (they are on the Upgrade Side only) and mounts. The guest itself waits for a disk that was just
+/// plugged; only if that does not do, a guest that is still booting is waited for.
 pub(super) async fn mount(cx: &Cx, side: Side) -> Step {
+    if try_mount(cx, side).await.is_ok() {
+        return Ok(());
+    }
+    wait_for_disks(cx, side).await?;
+    try_mount(cx, side).await
+}
+
+async fn try_mount(cx: &Cx, side: Side) -> Step {
+    let machine = cx.machine(side)?;
+    if side == Side::Upgrade {
+        cx.ports.guest.lift(machine).await?;
+    }
+    cx.ports
+        .guest
+        .open_data(machine, &cx.facts().mounts)
+        .await?;
+    Ok(())
+}
+
+async fn wait_for_disks(cx: &Cx, side: Side) -> Step {
     let machine = cx.machine(side)?;
     let limit = tokio::time::Instant::now() + cx.remaining(DISK_WAIT);
     for disk in cx.disks(DiskRole::Data) {
@@ -50,22 +75,14 @@ pub(super) async fn mount(cx: &Cx, side: Side) -> Step {
                 }
                 Ok(false) => {
                     let text = format!("the {side} does not see `{disk}`");
-                    return Err(flipside_model::Problem::new(
-                        flipside_model::ProblemCode::TimedOut,
-                        text,
-                    )
-                    .about(disk.as_str())
-                    .advise("`flipside retry`, or `flipside abort`")
-                    .into());
+                    return Err(Problem::new(ProblemCode::TimedOut, text)
+                        .about(disk.as_str())
+                        .advise("`flipside retry`, or `flipside abort`")
+                        .into());
                 }
                 Err(error) => return Err(error.into()),
             }
         }
     }
-    if side == Side::Upgrade {
-        cx.ports.guest.lift(machine).await?;
-    }
-    let mounts = cx.facts().mounts;
-    cx.ports.guest.open_data(machine, &mounts).await?;
     Ok(())
 }

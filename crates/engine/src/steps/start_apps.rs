@@ -14,6 +14,10 @@ pub(super) struct StartApps {
 
 #[async_trait]
 impl Action for StartApps {
+    fn proves_itself(&self) -> bool {
+        true
+    }
+
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
         let machine = cx.machine(self.side)?;
         let wanted: Vec<String> = cx

@@ -15,6 +15,10 @@ pub(super) struct StopApps {
 
 #[async_trait]
 impl Action for StopApps {
+    fn proves_itself(&self) -> bool {
+        true
+    }
+
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
         if self.users_wait && cx.gave_up(self.side).await? {
             return Ok(Seen::Done);
