@@ -59,7 +59,7 @@ class Guest:
                      "-device", "scsi-hd,bus=scsi.0,drive=extra,serial=extra,device_id=extra"]
         self.began = time.time()
         self.qemu = subprocess.Popen(args)
-        deadline = self.began + 180
+        deadline = self.began + 400
         while time.time() < deadline:
             try:
                 self.agent = socket.socket(socket.AF_UNIX)
@@ -109,7 +109,7 @@ class Guest:
             raise RuntimeError(reply["error"])
         return reply["return"]
 
-    def run(self, script, timeout=60, check=True):
+    def run(self, script, timeout=180, check=True):
         pid = self.call("guest-exec", path="/bin/sh", arg=["-c", script], **{"capture-output": True})["pid"]
         deadline = time.time() + timeout
         while time.time() < deadline:
@@ -127,7 +127,7 @@ class Guest:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[80]}{path}", timeout=timeout) as reply:
             return reply.read().decode()
 
-    def until_page(self, path="/health", limit=120):
+    def until_page(self, path="/health", limit=400):
         deadline = time.time() + limit
         while time.time() < deadline:
             try:
@@ -150,7 +150,7 @@ class Guest:
     def stop(self):
         try:
             self.agent.sendall(b'{"execute":"guest-shutdown"}\n')
-            self.qemu.wait(90)
+            self.qemu.wait(240)
         except (subprocess.TimeoutExpired, OSError):
             print("  it did not shut down; ended")
             self.qemu.kill()
@@ -245,11 +245,11 @@ def upgrade(folder):
         guest.until_page()
         old = guest.run("uname -r")
         visits = [int(guest.get("/write?n=before")) for _ in range(3)][-1]
-        guest.run("tar -C /opt -xf /dev/disk/by-id/*extra && ls /opt/upgrade | wc -l", timeout=120)
-        guest.run("systemctl stop demo-page nginx postgresql; umount /srv/data", timeout=120)
+        guest.run("tar -C /opt -xf /dev/disk/by-id/*extra && ls /opt/upgrade | wc -l", timeout=300)
+        guest.run("systemctl stop demo-page nginx postgresql@15-main; umount /srv/data", timeout=300)
         for unit in held:
             guest.run(f"mkdir -p /etc/systemd/system/{unit}.service.d && printf '[Unit]\\nAssertPathExists=/etc/gate-open\\n' >/etc/systemd/system/{unit}.service.d/gate.conf")
-        guest.run("systemctl disable demo-page nginx; systemctl daemon-reload; echo manual >/etc/postgresql/15/main/start.conf", timeout=120)
+        guest.run("systemctl disable demo-page nginx; systemctl daemon-reload; echo manual >/etc/postgresql/15/main/start.conf", timeout=300)
         guest.stop()
         guest.start(data=False)
         time.sleep(10)
@@ -270,7 +270,7 @@ def upgrade(folder):
         expect(f"the kernel is new: {old} -> {new}", new != old)
         time.sleep(20)
         expect("the held services do not run", guest.run("pgrep -a 'nginx|postgres' ; true") == "")
-        guest.run("touch /etc/gate-open; rm /etc/systemd/system/*/gate.conf; systemctl enable demo-page nginx; echo auto >/etc/postgresql/15/main/start.conf", timeout=120)
+        guest.run("touch /etc/gate-open; rm /etc/systemd/system/*/gate.conf; systemctl enable demo-page nginx; echo auto >/etc/postgresql/15/main/start.conf", timeout=300)
         guest.stop()
         print("upgrade: with the data disk again")
         guest.start()

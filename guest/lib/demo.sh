@@ -87,6 +87,9 @@ upgrade_repository() {
         printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$(basename "$deb")" \
             "$(stat -c %s "$deb")" "$(sha256sum <"$deb" | cut -d' ' -f1)"
     done >"$dir/Packages"
+    # Without a Release file apt tries six compressed names first.
+    printf 'Suite: flipside-upgrade\nCodename: flipside-upgrade\nDate: %s\nSHA256:\n %s %s Packages\n' \
+        "$(date -Ru)" "$(sha256sum <"$dir/Packages" | cut -d' ' -f1)" "$(stat -c %s "$dir/Packages")" >"$dir/Release"
     tar -C "$work" --owner=0 --group=0 -cf "$work/upgrade.tar" upgrade
     say "demo: the upgrade has $(ls "$dir"/*.deb | wc -l) packages, $(du -sm "$dir" | cut -f1) MB"
 }

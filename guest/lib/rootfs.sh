@@ -34,7 +34,7 @@ bootstrap() {
     cp -a "$here/files/common/etc/initramfs-tools" "$early/etc/"
     printf 'UUID=%s / ext4 errors=remount-ro,noatime 0 0\n' "$root_uuid" >"$early/etc/fstab"
     # No fsck passes: the mount replays the journal, and a mount must be quick.
-    printf 'LABEL=flipside-data /srv/data ext4 noatime,nofail,x-systemd.device-timeout=30s 0 0\n' >>"$early/etc/fstab"
+    printf 'LABEL=flipside-data /srv/data ext4 noatime,nofail,x-systemd.device-timeout=120s 0 0\n' >>"$early/etc/fstab"
     mkdir -p "$early/etc/postgresql-common/createcluster.d"
     [ "$name" != demo ] || echo 'create_main_cluster = false' >"$early/etc/postgresql-common/createcluster.d/flipside.conf"
     [ "$name" = demo ] || rm -r "$early/etc/postgresql-common"
@@ -51,7 +51,7 @@ bootstrap() {
         --skip=essential/unlink \
         --setup-hook="mkdir -p \"\$1/var/cache/apt/archives\"; cp -n '$cache'/archives/*.deb \"\$1/var/cache/apt/archives/\" 2>/dev/null || true" \
         --essential-hook="cp -a '$early/.' \"\$1/\"" \
-        --essential-hook="mkdir -p \"\$1/usr/share/initramfs-tools/hooks.off\"; for hook in udev fsck keymap resume thermal; do chroot \"\$1\" dpkg-divert --local --quiet --rename --divert /usr/share/initramfs-tools/hooks.off/\$hook --add /usr/share/initramfs-tools/hooks/\$hook; done" \
+        --essential-hook="mkdir -p \"\$1/usr/share/initramfs-tools/hooks.off\"; for hook in udev fsck keymap resume thermal dmsetup kmod; do chroot \"\$1\" dpkg-divert --local --quiet --rename --divert /usr/share/initramfs-tools/hooks.off/\$hook --add /usr/share/initramfs-tools/hooks/\$hook; done" \
         --customize-hook="cp -n \"\$1\"/var/cache/apt/archives/*.deb '$cache/archives/'" \
         bookworm "$root" - < <(sources bookworm)
 }
