@@ -118,10 +118,10 @@ impl Monitor {
         {
             cx.ledger.touch();
         }
-        if let (Some(machine), Some(view)) = (facts.production, view) {
-            if matches!(view.run, RunState::Shutdown | RunState::Absent) {
-                self.notice_end(cx, machine).await?;
-            }
+        if let (Some(machine), Some(view)) = (facts.production, view)
+            && matches!(view.run, RunState::Shutdown | RunState::Absent)
+        {
+            self.notice_end(cx, machine).await?;
         }
         Ok(())
     }

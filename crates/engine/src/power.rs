@@ -37,13 +37,13 @@ pub(crate) async fn boot(cx: &Cx) -> Result<MachineId, Problem> {
     cx.ports.network.ensure().await?;
     let held = cx.exclusive().await?;
     let before = cx.book().await?;
-    if let Some(owner) = before.owner {
-        if cx.view(owner).await?.run.is_present() {
-            return Err(Problem::new(
-                ProblemCode::InUse,
-                "the system's machine is running already",
-            ));
-        }
+    if let Some(owner) = before.owner
+        && cx.view(owner).await?.run.is_present()
+    {
+        return Err(Problem::new(
+            ProblemCode::InUse,
+            "the system's machine is running already",
+        ));
     }
     let faults = cx.ports.host.check_legs().await?;
     if let Some((component, text)) = faults.into_iter().next() {

@@ -73,7 +73,7 @@ async fn sources_are_the_intended(cx: &Cx) -> Step {
             return Err(mismatch(name.as_str()).into());
         }
     }
-    for (component, text) in cx.ports.host.check_legs().await? {
+    if let Some((component, text)) = cx.ports.host.check_legs().await?.into_iter().next() {
         return Err(Problem::new(ProblemCode::Mismatch, text)
             .about(component)
             .into());
