@@ -108,7 +108,7 @@ fn every_call(kind: &FaultKind) {
             }
         }
     }
-    println!("{kind:?}: {runs} runs, {} failures", failures.len());
+    eprintln!("{kind:?}: {runs} runs, {} failures", failures.len());
     assert!(
         failures.is_empty(),
         "{} of {runs} failed:\n{}",
