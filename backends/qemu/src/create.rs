@@ -62,6 +62,9 @@ pub async fn create_disk(
         DiskContent::Blank(size) => (*size, 0, None),
         DiskContent::Image(path) => {
             let image = image::examine(path)?;
+            if image.format == "qcow2" {
+                img::check_whole(&image.path).await?;
+            }
             (image.size, image.allocated, Some(image))
         }
     };

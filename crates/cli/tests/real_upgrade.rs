@@ -28,7 +28,7 @@ const RESYNC: Duration = Duration::from_secs(60);
 const READY: O = O::Ready;
 
 /// The marker that an upgrade leaves.
-const MARK: &str = "echo new >/root/marker; sync";
+const MARK: &str = "echo new >/var/opt/marker; sync";
 
 /// Figures of the operations, in milliseconds.
 #[derive(Debug, Default)]
@@ -39,7 +39,10 @@ struct Figures {
 }
 
 impl Figures {
-    fn tell(&mut self, lab: &Lab) {
+    /// Tells the figures, and fails if production paused for too long: at the end, so that what came of the session is
+    /// known all the same.
+    #[track_caller]
+    fn tell(&self, lab: &Lab) {
         let median = |mut all: Vec<f64>| {
             all.sort_by(f64::total_cmp);
             all.get(all.len() / 2).copied()
@@ -51,6 +54,14 @@ impl Figures {
             median(whole(&self.merge)),
             median(whole(&self.abort)),
         ));
+        let mut pauses = self.pause.clone();
+        pauses.sort_by(f64::total_cmp);
+        // The 95th percentile; of less than twenty it is the longest.
+        let pause = pauses[(pauses.len() * 19).div_ceil(20) - 1];
+        assert!(
+            pause <= PAUSE_MS,
+            "production paused for {pause} ms: {pauses:?}"
+        );
     }
 }
 
@@ -69,7 +80,6 @@ fn split(lab: &Lab, figures: &mut Figures) -> Status {
         lab.client().slowest_since(began)
     ));
     figures.pause.push(pause);
-    assert!(pause <= PAUSE_MS, "production paused for {pause} ms");
     isolated(lab, &status);
     status
 }
@@ -246,8 +256,8 @@ fn commit_cycle() {
     lab.ok(&["restart", NAME, "--side", "upgrade"]);
     lab.upgrade_side_is_up_again(before.trim());
     isolated(&lab, &lab.status());
-    assert_eq!(lab.sh(None, "cat /root/marker").trim(), "new");
-    let there = lab.try_sh(Some("production"), "test -e /root/marker");
+    assert_eq!(lab.sh(None, "cat /var/opt/marker").trim(), "new");
+    let there = lab.try_sh(Some("production"), "test -e /var/opt/marker");
     assert_eq!(
         there.status,
         Some(1),
@@ -269,11 +279,14 @@ fn commit_cycle() {
     only_what_is_allowed(&lab);
     let status = lab.finish();
     copied_only_what_changed(&lab, &status);
-    assert_eq!(lab.sh(Some("production"), "cat /root/marker").trim(), "new");
+    assert_eq!(
+        lab.sh(Some("production"), "cat /var/opt/marker").trim(),
+        "new"
+    );
     assert_eq!(processes::machines(&lab.dir).len(), 1);
-    figures.tell(&lab);
     lab.note(&kills.told());
     lab.stop_and_compare();
+    figures.tell(&lab);
 }
 
 /// A service that does not exist or does not run is an error of the check, which leaves no session.
@@ -315,7 +328,7 @@ fn abort_cycle() {
             lab.upgrade_side_is_up_again(before.trim());
         }
         merge(&lab, &mut figures);
-        assert_eq!(lab.sh(Some("upgrade"), "cat /root/marker").trim(), "new");
+        assert_eq!(lab.sh(Some("upgrade"), "cat /var/opt/marker").trim(), "new");
         // Some users write while they are on the Upgrade Side.
         let moved = Instant::now();
         until("the users have written after the merge", SERVED * 4, || {
@@ -330,7 +343,7 @@ fn abort_cycle() {
         );
         let status = lab.finish();
         copied_only_what_changed(&lab, &status);
-        let there = lab.try_sh(Some("production"), "test -e /root/marker");
+        let there = lab.try_sh(Some("production"), "test -e /var/opt/marker");
         assert_eq!(there.status, Some(1), "the marker was taken back");
     }
     // Abort in Split costs no request.
@@ -344,8 +357,8 @@ fn abort_cycle() {
     assert!(failed.is_empty(), "{failed:#?}");
     assert_eq!(lab.boot_id(), first_boot);
     assert_eq!(processes::machines(&lab.dir).len(), 1);
-    figures.tell(&lab);
     lab.stop_and_compare();
+    figures.tell(&lab);
 }
 
 const SPLIT: [&str; 9] = [
@@ -417,7 +430,7 @@ fn everywhere(lab: &mut Lab, kills: &mut Kills, command: &[&str], points: &[&str
 fn all_is_there(lab: &Lab, marker: bool) {
     lab.is_in(S::Idle, READY);
     lab.duplex();
-    let there = lab.try_sh(Some("production"), "test -e /root/marker");
+    let there = lab.try_sh(Some("production"), "test -e /var/opt/marker");
     assert_eq!(there.status, Some(i32::from(!marker)), "{}", there.err);
     assert_eq!(processes::machines(&lab.dir).len(), 1);
     lab.watcher().all_is_well();
@@ -472,7 +485,7 @@ fn kill_everywhere_to_the_commit() {
     // Enough for a resynchronisation that lasts: 200 MB a second are copied.
     lab.sh(
         None,
-        &format!("{MARK}; head -c 250000000 /dev/urandom >/root/much; sync"),
+        &format!("{MARK}; head -c 250000000 /dev/urandom >/var/opt/much; sync"),
     );
     everywhere(
         &mut lab,
@@ -481,7 +494,7 @@ fn kill_everywhere_to_the_commit() {
         &MERGE,
         S::Merge,
     );
-    assert_eq!(lab.sh(Some("upgrade"), "cat /root/marker").trim(), "new");
+    assert_eq!(lab.sh(Some("upgrade"), "cat /var/opt/marker").trim(), "new");
     everywhere(
         &mut lab,
         &mut kills,
@@ -663,7 +676,7 @@ fn kill_at_every_point() {
         }
         walk(&mut lab, &["finish", NAME], &mut finishes, S::Idle);
         lab.duplex();
-        let there = lab.try_sh(Some("production"), "rm /root/marker; sync");
+        let there = lab.try_sh(Some("production"), "rm /var/opt/marker; sync");
         assert_eq!(there.status == Some(0), committed, "{}", there.err);
         lab.watcher().all_is_well();
     }

@@ -81,6 +81,9 @@ async fn check(registry: &Registry, request: &CreateRequest) -> Result<Vec<Publi
             request.cpus
         )));
     }
+    if let Some(enclosures) = &request.enclosures {
+        can_fail_apart(enclosures)?;
+    }
     parse_network(&request.network)?;
     if let Some(mac) = &request.mac {
         parse_mac(mac)?;
@@ -92,6 +95,53 @@ async fn check(registry: &Registry, request: &CreateRequest) -> Result<Vec<Publi
         .collect::<Result<_, _>>()?;
     ports_are_free(registry, &publish).await?;
     Ok(publish)
+}
+
+/// Refuses two enclosures of which one is the other or holds it, whatever names they were given.
+fn can_fail_apart(enclosures: &[PathBuf; 2]) -> Result<(), Problem> {
+    let (a, b) = (resolved(&enclosures[0])?, resolved(&enclosures[1])?);
+    let text = if a == b {
+        format!("both enclosures are the same directory `{}`", a.display())
+    } else if a.starts_with(&b) {
+        format!(
+            "the enclosure `{}` lies inside `{}`",
+            a.display(),
+            b.display()
+        )
+    } else if b.starts_with(&a) {
+        format!(
+            "the enclosure `{}` lies inside `{}`",
+            b.display(),
+            a.display()
+        )
+    } else {
+        return Ok(());
+    };
+    Err(usage(text).advise("two failure domains need two directories, best on two devices"))
+}
+
+/// Follows the links of as much of a path as exists; the rest is yet to be made.
+fn resolved(path: &Path) -> Result<PathBuf, Problem> {
+    let path = absolute(path)?;
+    let there = path.ancestors().find(|p| p.exists()).unwrap_or(&path);
+    let rest = path.strip_prefix(there).unwrap_or(Path::new(""));
+    let there = there
+        .canonicalize()
+        .map_err(|e| usage(format!("`{}` is not a usable path", path.display())).because(&e))?;
+    // Joined only if there is something: a file would get a slash at its end.
+    Ok(if rest.as_os_str().is_empty() {
+        there
+    } else {
+        there.join(rest)
+    })
+}
+
+/// The directories that have to be made for this one, the deepest first.
+fn missing(path: &Path) -> Vec<PathBuf> {
+    path.ancestors()
+        .take_while(|p| !p.exists())
+        .map(Path::to_owned)
+        .collect()
 }
 
 async fn ports_are_free(registry: &Registry, publish: &[Publish]) -> Result<(), Problem> {
@@ -165,6 +215,10 @@ async fn make(
         enclosures: enclosures.clone(),
         disks: Vec::new(),
     };
+    let fresh: Vec<PathBuf> = enclosures
+        .iter()
+        .flat_map(|enclosure| missing(&enclosure.join(spec.name.as_str())))
+        .collect();
     let made = fill(registry, &mut spec, &sources, sender).await;
     let adopted = match made {
         Ok(()) => registry.adopt(&spec).await,
@@ -175,6 +229,10 @@ async fn make(
         Err(problem) => {
             // Best effort on the way out of a failure, which is what the caller hears about.
             let _ = remove_files(&spec, &directory);
+            for made in fresh {
+                // Only if it is empty now: what another system has put there meanwhile stays.
+                let _ = std::fs::remove_dir(made);
+            }
             Err(problem)
         }
     }

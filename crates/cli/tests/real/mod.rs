@@ -3,6 +3,7 @@
 //!
 //! Whatever happens, also in a panic, the machines and the guard of this state directory end with it, and no others.
 
+mod bad_input;
 pub(crate) mod client;
 pub(crate) mod kills;
 pub(crate) mod legs;
@@ -19,6 +20,7 @@ use std::io::{Read as _, Seek as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The name of the only system.
@@ -32,6 +34,9 @@ pub(crate) const BOOT: Duration = Duration::from_secs(240);
 
 /// No command may take longer than the longest stage of the product (five minutes for a split).
 const COMMAND: Duration = Duration::from_secs(310);
+
+/// The file in a laboratory's directory that holds the process id of the test it belongs to.
+const OWNER: &str = "owner";
 
 /// Between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -92,6 +97,9 @@ pub(crate) fn images() -> Option<PathBuf> {
     None
 }
 
+/// One guest at a time, also for who runs all tests in one process.
+static ONE: Mutex<()> = Mutex::new(());
+
 /// The laboratory.
 pub(crate) struct Lab {
     pub(crate) dir: PathBuf,
@@ -101,12 +109,16 @@ pub(crate) struct Lab {
     client: Option<Client>,
     watcher: Option<Watcher>,
     keep: Option<tempfile::TempDir>,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Lab {
     /// Makes a state directory and starts a server on it.
     pub(crate) fn new() -> Self {
+        let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        sweep();
         let keep = directory();
+        std::fs::write(keep.path().join(OWNER), std::process::id().to_string()).expect("written");
         let dir = keep.path().to_owned();
         let server = Server::new(&dir);
         let mut lab = Self {
@@ -116,6 +128,7 @@ impl Lab {
             client: None,
             watcher: Some(Watcher::start(&dir)),
             keep: Some(keep),
+            _alone: alone,
             dir,
         };
         std::fs::write(lab.dir.join("mini.Config"), CONFIG).expect("written");
@@ -474,6 +487,20 @@ pub(crate) fn ended(mut command: Command, limit: Duration, what: &[&str]) -> End
         ended.err
     );
     ended
+}
+
+/// Ends what a test left that was itself ended with no time to clean up.
+fn sweep() {
+    let entries = std::fs::read_dir(env!("CARGO_TARGET_TMPDIR"));
+    for dir in entries.into_iter().flatten().flatten().map(|e| e.path()) {
+        let Ok(owner) = std::fs::read_to_string(dir.join(OWNER)) else {
+            continue;
+        };
+        if !Path::new("/proc").join(&owner).join("exe").exists() {
+            processes::end_all(&dir);
+            std::fs::remove_dir_all(&dir).expect("ours");
+        }
+    }
 }
 
 /// A directory with a path so short that the sockets of machines fit into it.
