@@ -269,6 +269,14 @@ impl Layout<'_> {
     }
 
     fn networks(&self, line: &mut Line) {
+        // QEMU gives the state of every user network the same name and number in a fork's stream, so that all of them
+        // are loaded into the first one (7.2). Its table of leases then holds the other card's address, and a guest
+        // that boots there gets 10.0.2.16, where no client is sent. This one is nobody's: the two others stay empty,
+        // and give their first address to whom it belongs.
+        line.option(
+            "-netdev",
+            "user,id=forked,ipv6=off,restrict=on,net=10.0.4.0/24",
+        );
         let mut production = String::from("user,id=prod,ipv6=off");
         for (guest, host) in self.forwards {
             production.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
