@@ -27,6 +27,8 @@ pub(super) const SYNC: Duration = Duration::from_secs(60);
 pub(super) const HEALTH: Duration = Duration::from_secs(30);
 /// What a script gets beyond the deadline that it keeps itself, to say how it went.
 pub(super) const MARGIN: Duration = Duration::from_secs(45);
+/// Asking the guest to go down: it may be gone before it says so, and the caller watches for that anyway.
+pub(super) const POWER: Duration = Duration::from_secs(10);
 /// How far the guest's clock may be off after it was set.
 pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 

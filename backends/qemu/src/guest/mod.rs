@@ -140,7 +140,7 @@ impl LinuxGuest {
 
     async fn power(&self, id: MachineId, verb: &str) -> PortResult<()> {
         let verb = [verb.to_owned()];
-        match self.link.attempt(id, &REBOOT, &verb, limits::LOOK).await {
+        match self.link.attempt(id, &REBOOT, &verb, limits::POWER).await {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(link::refused(id, REBOOT.what, &status)),
             // It may be gone before it says that it was asked.
