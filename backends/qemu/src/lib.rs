@@ -31,6 +31,7 @@ mod rounds;
 mod start;
 mod swap;
 mod system;
+mod unfork;
 
 pub use conn::Voice;
 pub use create::{CreatedDisk, DiskContent, create_disk};
