@@ -175,20 +175,15 @@ impl GuestPort for LinuxGuest {
     }
 
     async fn set_clock(&self, id: MachineId) -> PortResult<()> {
-        let client = self.link.reach(id, limits::REACH).await?;
-        let nanoseconds = i64::try_from(now().as_nanos()).unwrap_or(i64::MAX);
-        if let Err(error) = client.set_time(Some(nanoseconds)).await {
-            // The agent also sets the hardware clock, and fails when it cannot: the system's is what counts.
-            tracing::debug!(%id, %error, "guest-set-time");
-            if self.clock_error(id).await? > limits::CLOCK_TOLERANCE {
-                let time = now();
-                let at = format!("@{}.{:09}", time.as_secs(), time.subsec_nanos());
-                let exec = Exec::new("date", ["-s", &at]);
-                self.link
-                    .run(id, "set the clock", &exec, limits::LOOK)
-                    .await?;
-            }
-        }
+        // Not `guest-set-time`: it also sets the hardware clock through `hwclock`, which waited 10 s for a tick that a
+        // forked machine does not give, with the agent deaf and the users waiting. The hardware clock is QEMU's own
+        // and follows the host anyway.
+        let time = now();
+        let at = format!("@{}.{:09}", time.as_secs(), time.subsec_nanos());
+        let exec = Exec::new("date", ["-u", "-s", &at]);
+        self.link
+            .run(id, "set the clock", &exec, limits::LOOK)
+            .await?;
         let off = self.clock_error(id).await?;
         if off > limits::CLOCK_TOLERANCE {
             return Err(PortError::failed(format!(
