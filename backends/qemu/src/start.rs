@@ -209,8 +209,12 @@ impl QemuSystem {
                     let voice = self.inner.options.voice;
                     match Conn::open(paths, launch.clone(), identity.clone(), voice).await {
                         Ok(conn) => return Ok((conn, identity)),
-                        // Bound but not yet listening, or gone again: look once more.
-                        Err(e) if e.kind == PortErrorKind::Absent => {}
+                        // Bound but not yet listening, gone again, or slow on a busy host: look once more.
+                        Err(e)
+                            if matches!(
+                                e.kind,
+                                PortErrorKind::Absent | PortErrorKind::TimedOut
+                            ) => {}
                         Err(e) if identity.is_alive() => return Err(e),
                         Err(_) => {}
                     }

@@ -366,6 +366,7 @@ impl System {
             .log(Severity::Information, "the Upgrade Side is being restarted")?;
         if before.is_none() || cx.ports.guest.restart(machine).await.is_err() {
             let _held = cx.exclusive().await?;
+            self.shared.monitor.expect_reboot();
             return Ok(cx.ports.machine.reset(machine).await?);
         }
         let limit = tokio::time::Instant::now() + RESTART_WAIT;
@@ -374,7 +375,10 @@ impl System {
                 Ok(info) if Some(&info.boot_id) == before.as_ref() => {
                     tokio::time::sleep(crate::context::POLL * 10).await;
                 }
-                _ => return Ok(()),
+                _ => {
+                    self.shared.monitor.expect_reboot();
+                    return Ok(());
+                }
             }
         }
         cx.ledger.log(
@@ -382,6 +386,7 @@ impl System {
             "the Upgrade Side did not restart by itself and was reset",
         )?;
         let _held = cx.exclusive().await?;
+        self.shared.monitor.expect_reboot();
         Ok(cx.ports.machine.reset(machine).await?)
     }
 }

@@ -33,6 +33,7 @@ pub(crate) struct Seen {
     pub book: Option<LegBook>,
     partner_machine: Option<MachineId>,
     was_up: bool,
+    rebooting: bool,
     silent_since: Option<Instant>,
 }
 
@@ -51,6 +52,11 @@ impl Monitor {
 
     fn update(&self, f: impl FnOnce(&mut Seen)) {
         f(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The Upgrade Side was restarted by us: its silence is a restart, not a hang.
+    pub(crate) fn expect_reboot(&self) {
+        self.update(|seen| (seen.rebooting, seen.was_up, seen.silent_since) = (true, false, None));
     }
 
     /// Runs until the task is dropped.
@@ -207,7 +213,7 @@ async fn keep_guard(cx: &Cx) -> Result<(), Problem> {
 
 fn partner_state(seen: &mut Seen, run: RunState, alive: bool) -> PartnerState {
     if alive {
-        (seen.was_up, seen.silent_since) = (true, None);
+        (seen.was_up, seen.rebooting, seen.silent_since) = (true, false, None);
         return PartnerState::OsUp;
     }
     let silent = seen.silent_since.get_or_insert_with(Instant::now).elapsed();
@@ -216,6 +222,8 @@ fn partner_state(seen: &mut Seen, run: RunState, alive: bool) -> PartnerState {
         RunState::Shutdown => PartnerState::DcOn,
         RunState::Panicked => PartnerState::RecoveryNmi,
         RunState::Unresponsive => PartnerState::HungOsUp,
+        _ if seen.rebooting && silent > BOOT_LIMIT => PartnerState::HungOsRebooting,
+        _ if seen.rebooting => PartnerState::OsRebooting,
         _ if silent > BOOT_LIMIT => PartnerState::HungOsBooting,
         _ if seen.was_up && silent > HUNG_AFTER => {
             seen.was_up = false;

@@ -285,7 +285,10 @@ fn a_system_that_rests(lab: &mut Lab, small: &str) {
             REFUSED,
             &["is refused in Idle | Ready"],
         );
-        assert!(said.contains("allowed now: `check`, `retry`, `split`"), "{said}");
+        assert!(
+            said.contains("allowed now: `check`, `retry`, `split`"),
+            "{said}"
+        );
     }
     for verb in ["merge", "commit", "abort"] {
         lab.refused(&[verb, "--yes"], USAGE, &["system"]);

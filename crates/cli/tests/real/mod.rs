@@ -5,6 +5,7 @@
 
 mod bad_input;
 pub(crate) mod client;
+pub(crate) mod figures;
 pub(crate) mod kills;
 pub(crate) mod legs;
 pub(crate) mod processes;

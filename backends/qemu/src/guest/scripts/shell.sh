@@ -10,7 +10,7 @@ shell=/bin/sh
 # A port serves one: an older shell whose client has left is ended first.
 if [ -r /run/flipside/shell.pid ]; then
     old=$(cat /run/flipside/shell.pid)
-    [ -n "$old" ] && kill -HUP -- "-$old" 2>/dev/null
+    [ -n "$old" ] && kill -s HUP -- "-$old" 2>/dev/null
 fi
 mkdir -p /run/flipside
 cd /root 2>/dev/null || cd /
