@@ -43,7 +43,8 @@ if [ ! -e $policy ]; then
       cat <<'POLICY'
 [ ! -e /var/lib/flipside/gate/open ] || exit 0
 while read -r unit; do
-    [ "$unit" != "$1" ] && [ "$unit" != "$1.service" ] || exit 101
+    # `postgresql` is also what the packages of `postgresql@15-main.service` ask for.
+    case $unit in "$1" | "$1.service" | "${1%.service}@"*) exit 101 ;; esac
 done </var/lib/flipside/gate/units 2>/dev/null
 exit 0
 POLICY
