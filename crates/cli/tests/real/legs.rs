@@ -87,9 +87,11 @@ impl Watcher {
         let ours = (dir.to_owned(), stop.clone(), looks.clone(), seen.clone());
         let thread = std::thread::spawn(move || {
             let (dir, stop, looks, seen) = ours;
+            // While a system is being made its legs belong to nobody: the server and `qemu-img` fill them together.
+            let defined = dir.join("systems").join(super::NAME).join("system.json");
             while !stop.load(Ordering::Acquire) {
-                for text in two_writers(&dir) {
-                    seen.lock().expect("no panic").push(text);
+                if defined.exists() {
+                    seen.lock().expect("no panic").extend(two_writers(&dir));
                 }
                 looks.fetch_add(1, Ordering::Relaxed);
                 super::moment(LOOK_EVERY);
