@@ -11,7 +11,6 @@ use super::trouble::{Trouble, cannot};
 use super::visitors::Visitors;
 use flipside_model::api::Version;
 use std::fs::File;
-use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -80,14 +79,15 @@ async fn serve(stage: &mut Stage) -> Result<(), Trouble> {
         Ok((out.try_clone()?, out))
     };
     let (out, err) = open().map_err(cannot(format!("write `{}`", log.display())))?;
-    let mut server = Command::new(&stage.runner.exe)
+    // A session of its own: neither an interrupt of the demo nor the end of its terminal is one of the server.
+    // `setsid` becomes the program that it starts, so the process id stays.
+    let mut server = Command::new("setsid")
+        .arg(&stage.runner.exe)
         .args(argv)
         .current_dir(&place.dir)
         .stdin(Stdio::null())
         .stdout(out)
         .stderr(err)
-        // An interrupt of the demo is not one of the server.
-        .process_group(0)
         .spawn()
         .map_err(cannot("start the server"))?;
     let pid = i32::try_from(server.id()).unwrap_or(0);
