@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 /// RDR copies at most this many times the union of what was changed.
 const COPIED: f64 = 1.1;
 
-/// What the users may write while it is copied: the union is counted when the copying begins. A handful of blocks of
-/// 64 KiB, which matters only where hardly more than that had changed.
+/// What users write while it is copied: the union is counted when the copying begins. A handful of blocks.
 const WRITTEN_MEANWHILE: f64 = 8.0 * 65_536.0;
 
 /// A request is answered by then when nothing holds it, even on a busy host.
@@ -121,13 +120,9 @@ fn only_what_is_allowed(lab: &Lab) {
 #[track_caller]
 fn refusals_write_nothing(lab: &Lab) -> bool {
     let before = lab.status();
-    let all = [
-        "check", "split", "merge", "commit", "abort", "finish", "retry",
-    ];
-    for verb in all {
-        if before.allowed.iter().any(|c| c.to_string() == verb) {
-            continue;
-        }
+    let all = flipside_model::Command::ALL;
+    for verb in all.into_iter().filter(|c| !before.allowed.contains(c)) {
+        let verb = verb.verb();
         let said = lab.refused(&[verb, NAME, "--yes"], 3, &["is refused in"]);
         for allowed in &before.allowed {
             assert!(said.contains(&format!("`{allowed}`")), "{verb}: {said}");
