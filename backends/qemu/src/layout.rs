@@ -217,6 +217,7 @@ impl Layout<'_> {
                     path,
                     direct,
                     read_only,
+                    waits: !read_only && matches!(self.plan.mode, StartMode::Incoming { .. }),
                     fault,
                 };
                 nodes::leg_node(disk, leg, open)

@@ -157,6 +157,11 @@ fn the_upgrade_side_opens_its_own_legs_only_and_data_read_only() {
         .collect();
     assert!(data.len() == 1 && data[0]["read-only"] == true);
     assert_eq!(data[0]["file"]["read-only"], true);
+    // Production writes to the other leg as well until the switch: until then this side must not have it for writing.
+    let system = nodes
+        .iter()
+        .find(|n| n["file"]["filename"] == "/e/b/system0.raw");
+    assert_eq!(system.expect("a leg")["file"]["auto-read-only"], true);
     for needed in [
         "-nodefaults",
         "-S",

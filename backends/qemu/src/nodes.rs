@@ -124,6 +124,8 @@ pub(crate) struct LegOpen<'a> {
     pub(crate) direct: bool,
     /// For the frozen leg below an overlay.
     pub(crate) read_only: bool,
+    /// For a machine that waits for a fork: opened for reading until it goes on, because Production still writes.
+    pub(crate) waits: bool,
     /// Options of a `blkdebug` or `throttle` node between file and raw node, for tests.
     pub(crate) fault: Option<&'a Value>,
 }
@@ -143,7 +145,7 @@ pub(crate) fn leg_node(disk: &DiskName, which: Leg, open: LegOpen<'_>) -> Value 
         "discard": "unmap",
         "locking": "on",
         "read-only": open.read_only,
-        "auto-read-only": false,
+        "auto-read-only": open.waits,
     });
     if let Some(options) = open.fault {
         let mut node = options.clone();
@@ -320,6 +322,7 @@ mod tests {
             path: Path::new("/e/a/data0"),
             direct: true,
             read_only: false,
+            waits: false,
             fault: None,
         };
         let node = leg_node(&disk("data0"), Leg::A, open);

@@ -55,6 +55,7 @@ impl QemuSystem {
             path,
             direct: !crate::host::refuses_direct(path)?,
             read_only: false,
+            waits: false,
             fault: self.leg_fault(&disk.name, leg),
         };
         let node = nodes::leg_node(&disk.name, leg, open);
