@@ -103,7 +103,8 @@ fn leg_problem(path: &Path, inode: u64, size: u64) -> Option<String> {
 /// Says whether a leg's file system refuses to bypass the host's cache (tmpfs before Linux 6.6).
 pub(crate) fn refuses_direct(path: &Path) -> PortResult<bool> {
     let open = |flags| rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty());
-    match open(OFlags::RDWR | OFlags::DIRECT) {
+    // Only for reading: a machine may be writing to it right now.
+    match open(OFlags::RDONLY | OFlags::DIRECT) {
         Ok(_) => Ok(false),
         Err(rustix::io::Errno::INVAL) => Ok(true),
         Err(e) => Err(error::file(&e.into(), "open the leg", path)),
