@@ -6,6 +6,8 @@
 pub(crate) struct Program {
     /// BIOS drive: 0x80 is `system0`, 0x81 `data0`.
     pub(crate) drive: u8,
+    /// Odd numbers go to the drive after it.
+    pub(crate) alternate: bool,
     /// Writes go to `2^spread` places in turn.
     pub(crate) spread: u8,
     /// Each place is `2^stride` sectors after the one before.
@@ -19,19 +21,29 @@ impl Program {
     /// Writes to sixteen sectors of one block of `data0`.
     pub(crate) const QUIET: Program = Program {
         drive: 0x81,
+        alternate: false,
         spread: 4,
         stride: 0,
     };
     /// Writes to 256 blocks of `data0`: 16 MiB.
     pub(crate) const BUSY: Program = Program {
         drive: 0x81,
+        alternate: false,
         spread: 8,
         stride: 7,
     };
     /// Writes to sixteen blocks of `system0`.
     pub(crate) const SYSTEM: Program = Program {
         drive: 0x80,
+        alternate: false,
         spread: 4,
+        stride: 7,
+    };
+    /// Writes to sixteen blocks of `system0` and `data0` in turn.
+    pub(crate) const BOTH: Program = Program {
+        drive: 0x80,
+        alternate: true,
+        spread: 5,
         stride: 7,
     };
 
@@ -56,7 +68,13 @@ impl Program {
         code.extend(FIRST_SECTOR.to_le_bytes());
         code.extend([0x66, 0xa3, 0x88, 0x7c]); // mov [packet + 8], eax
         code.extend([0xbe, 0x80, 0x7c]); // mov si, packet
-        code.extend([0xb2, self.drive]); // mov dl, drive
+        if self.alternate {
+            code.extend([0x8a, 0x16, 0x00, 0x80]); // mov dl, [0x8000]
+            code.extend([0x80, 0xe2, 0x01]); // and dl, 1
+            code.extend([0x80, 0xc2, self.drive]); // add dl, drive
+        } else {
+            code.extend([0xb2, self.drive]); // mov dl, drive
+        }
         code.extend([0xb8, 0x00, 0x43]); // mov ax, 0x4300: extended write
         code.extend([0xcd, 0x13]); // int 0x13
         jump(&mut code, 0x72, write); // jc write: try the same number again

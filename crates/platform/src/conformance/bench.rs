@@ -271,11 +271,21 @@ impl<'f> Bench<'f> {
         }
     }
 
-    /// Powers on and waits for the guest; returns what it has.
+    /// Says whether the services of a guest run; its agent answers earlier.
+    async fn serves(&self, id: MachineId, guest: &GuestFixture) -> Result<bool, String> {
+        let views = ok("services", self.p.guest.services(id, &guest.units).await)?;
+        Ok(views.iter().all(|v| v.active))
+    }
+
+    /// Powers on and waits for the guest and its services; returns what it has.
     pub(crate) async fn boot(&mut self) -> Result<(MachineId, GuestFixture), String> {
         let id = self.power_on().await?;
         self.answers(id).await?;
         let guest = self.fixture.guest().ok_or("the fixture has no guest")?;
+        let began = Instant::now();
+        while !self.serves(id, &guest).await? {
+            self.wait(began, "the services to run").await?;
+        }
         Ok((id, guest))
     }
 
