@@ -24,6 +24,14 @@ const SMALL_PATIENCE: Duration = Duration::from_secs(90);
 /// A systemd guest boots in 30 s under emulation, in minutes on a loaded host.
 const GUEST_PATIENCE: Duration = Duration::from_secs(420);
 
+/// Writes to sixteen blocks of `system0` and of `data0` in turn.
+const BOTH: Program = Program {
+    drive: 0x80,
+    alternate: true,
+    spread: 5,
+    stride: 7,
+};
+
 /// What is on the disks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -89,7 +97,7 @@ impl Real {
             Content::Mini => mini_images()?,
             Content::Program => {
                 let image = boot.path().join("boot.raw");
-                std::fs::write(&image, Program::BOTH.image(32 * MIB)).map_err(|e| e.to_string())?;
+                std::fs::write(&image, BOTH.image(32 * MIB)).map_err(|e| e.to_string())?;
                 (image, None)
             }
         };

@@ -39,13 +39,6 @@ impl Program {
         spread: 4,
         stride: 7,
     };
-    /// Writes to sixteen blocks of `system0` and `data0` in turn.
-    pub(crate) const BOTH: Program = Program {
-        drive: 0x80,
-        alternate: true,
-        spread: 5,
-        stride: 7,
-    };
 
     /// The 16-bit program.
     fn code(&self) -> Vec<u8> {
