@@ -89,6 +89,22 @@ configure() {
         done
         systemctl mask e2scrub_all.timer e2scrub_reap.service fstrim.timer man-db.timer 2>/dev/null || true
     ' >>"$log" 2>&1
+    quick_initramfs "$root"
     dd if=/dev/urandom of="$root/var/lib/systemd/random-seed" bs=512 count=1 status=none
     chmod 600 "$root/var/lib/systemd/random-seed"
+}
+
+# quick_initramfs ROOT: see files/common/usr/lib/flipside/mkinitramfs.
+quick_initramfs() {
+    # shellcheck disable=SC2016
+    in_root "$1" sh -e -c '
+        unmkinitramfs /boot/initrd.img-* /tmp/initramfs
+        rm -rf /tmp/initramfs/usr/lib/modules/*
+        (cd /tmp/initramfs && find . | cpio --quiet -R 0:0 -o -H newc) | lz4 -l -1 >/usr/lib/flipside/initramfs-base
+        rm -rf /tmp/initramfs
+        dpkg-divert --local --quiet --rename --divert /usr/sbin/mkinitramfs.debian --add /usr/sbin/mkinitramfs
+        ln -s /usr/lib/flipside/mkinitramfs /usr/sbin/mkinitramfs
+        update-initramfs -u -k all
+        rm -f /boot/*.bak
+    ' >>"$log" 2>&1
 }
