@@ -11,6 +11,7 @@ pub(crate) mod legs;
 pub(crate) mod processes;
 pub(crate) mod qmp;
 pub(crate) mod server;
+pub(crate) mod shell;
 
 use client::Client;
 use flipside_model::{MirrorStatus, OperationalState, Status, UpgradeState};

@@ -1,4 +1,4 @@
-# Starts an interactive shell on a virtio port. Arguments: rows, columns.
+# Starts an interactive shell on a virtio port. Arguments: rows, columns, the word that says that it ended.
 # `script` gives it a terminal of its own; it ends when the host closes the port.
 port=/dev/virtio-ports/org.flipside.shell
 [ -c "$port" ] || { echo "the guest has no port $port" >&2; exit 69; }
@@ -15,5 +15,13 @@ fi
 mkdir -p /run/flipside
 cd /root 2>/dev/null || cd /
 export HOME=/root TERM="${TERM:-xterm-256color}" LANG="${LANG:-C.UTF-8}" SHELL=$shell
-setsid script -qfec "stty rows $1 cols $2; exec $shell -il" /dev/null <"$port" >"$port" 2>&1 &
+# A port can be opened once only, so once for both directions; the older shell may need a moment to let go of it.
+tries=0
+until (: 3<>"$port") 2>/dev/null || [ $tries -ge 30 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
+exec 3<>"$port" || exit 69
+setsid sh -c 'script -qfec "stty rows $1 cols $2; exec $4 -il" /dev/null; printf %s "$3"' \
+    shell "$1" "$2" "$3" "$shell" <&3 >&3 2>&3 3>&- &
 echo $! >/run/flipside/shell.pid
