@@ -5,6 +5,8 @@
 
 #[path = "real/kill_tests.rs"]
 mod kill_tests;
+#[path = "real/power_cut.rs"]
+mod power_cut;
 mod real;
 
 use flipside_model::{LegStatus, OperationalState as O, Status, UpgradeState as S};

@@ -12,6 +12,7 @@ pub(crate) mod processes;
 pub(crate) mod qmp;
 pub(crate) mod server;
 pub(crate) mod shell;
+pub(crate) mod write_log;
 
 use client::Client;
 use flipside_model::{MirrorStatus, OperationalState, Status, UpgradeState};
@@ -117,12 +118,17 @@ pub(crate) struct Lab {
 impl Lab {
     /// Makes a state directory and starts a server on it.
     pub(crate) fn new() -> Self {
+        Self::with(|_| None)
+    }
+
+    /// As `new`, with nodes of QEMU for tests between the legs and their files.
+    fn with(chain: impl FnOnce(&Path) -> Option<String>) -> Self {
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         sweep();
         let keep = directory();
         std::fs::write(keep.path().join(OWNER), std::process::id().to_string()).expect("written");
         let dir = keep.path().to_owned();
-        let server = Server::new(&dir);
+        let server = Server::new(&dir, chain(&dir));
         let mut lab = Self {
             port: free_port(),
             server,
@@ -140,8 +146,13 @@ impl Lab {
 
     /// Makes a system of the small guest, boots it, checks it, and sends the client. None without the images.
     pub(crate) fn booted() -> Option<Self> {
+        Self::booted_with(|_| None)
+    }
+
+    /// As `booted`, with nodes of QEMU for tests between the legs and their files.
+    pub(crate) fn booted_with(chain: impl FnOnce(&Path) -> Option<String>) -> Option<Self> {
         let images = images()?;
-        let mut lab = Self::new();
+        let mut lab = Self::with(chain);
         let image = |name: &str| images.join(name).display().to_string();
         lab.ok(&[
             "system",

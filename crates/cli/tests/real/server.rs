@@ -28,18 +28,21 @@ pub(crate) enum First {
 pub(crate) struct Server {
     dir: PathBuf,
     program: PathBuf,
+    /// What `FLIPSIDE_TEST_CHAIN` says.
+    chain: Option<String>,
     child: Option<Child>,
     started: Instant,
 }
 
 impl Server {
-    pub(crate) fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path, chain: Option<String>) -> Self {
         // A copy of our own: a build that goes on meanwhile must not change what is tested.
         let program = dir.join("flipside");
         std::fs::copy(env!("CARGO_BIN_EXE_flipside"), &program).expect("copied");
         Self {
             dir: dir.to_owned(),
             program,
+            chain,
             child: None,
             started: Instant::now(),
         }
@@ -73,6 +76,9 @@ impl Server {
             .stderr(log());
         if std::env::var_os("FLIPSIDE_ACCEL").is_none() {
             command.env("FLIPSIDE_ACCEL", "tcg");
+        }
+        if let Some(chain) = &self.chain {
+            command.env("FLIPSIDE_TEST_CHAIN", chain);
         }
         if let Some(point) = crash_at {
             command.env("FLIPSIDE_CRASH_AT", point);
