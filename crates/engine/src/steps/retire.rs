@@ -39,7 +39,11 @@ impl Action for Retire {
             carry_changes(cx, machine).await?;
             cx.ports.machine.end(machine).await?;
         }
-        let carried: BTreeSet<_> = cx.facts().carried.into_keys().collect();
+        let mut carried: BTreeSet<_> = cx.facts().carried.into_keys().collect();
+        if cx.facts().booted_since {
+            // The machine that goes on is not the one that was forked: what that one wrote is in nobody's bitmap.
+            carried.clear();
+        }
         let after_commit = self.side == Side::Production && cx.facts().divided;
         let system = cx.disks(DiskRole::System);
         cx.edit_book(&held, |book| {
