@@ -9,7 +9,7 @@ use crate::bench::{Bench, run};
 use crate::run::{Outcome, caught, outcome};
 use crate::swarm::{Event, events, options};
 use crate::ways;
-use flipside_backend_sim::{Fault, FaultKind};
+use flipside_backend_sim::Fault;
 use flipside_engine::Request;
 use flipside_model::api::PowerAction;
 use flipside_model::{
@@ -330,10 +330,10 @@ async fn finish(bench: &mut Bench, life: &Life) -> Result<Option<String>, String
         if round % 4 == 3 {
             start(bench).await;
         }
-        if let Some(command) = wish.into_iter().find(|c| allowed.contains(c)) {
-            if let Err(problem) = bench.command(command).await {
-                last = format!("{last}; {command}: {problem:?}");
-            }
+        if let Some(command) = wish.into_iter().find(|c| allowed.contains(c))
+            && let Err(problem) = bench.command(command).await
+        {
+            last = format!("{last}; {command}: {problem:?}");
         }
         tokio::time::sleep(Duration::from_secs(5)).await;
     }
@@ -391,12 +391,4 @@ fn expected(bench: &Bench, life: &Life) -> Option<String> {
         }
     }
     version
-}
-
-/// Says whether a kind is a crash: it ends the server.
-pub fn is_crash(kind: &FaultKind) -> bool {
-    matches!(
-        kind,
-        FaultKind::CrashBefore | FaultKind::CrashAfter | FaultKind::TornCrash(_)
-    )
 }

@@ -34,7 +34,7 @@ impl fmt::Display for Plan {
 }
 
 /// Spells a kind of fault.
-pub fn spell(kind: &FaultKind) -> String {
+fn spell(kind: &FaultKind) -> String {
     match kind {
         FaultKind::FailBefore => "fail".to_owned(),
         FaultKind::FailWith(PortErrorKind::NoSpace) => "no-space".to_owned(),

@@ -238,10 +238,8 @@ async fn abort_or_idle(bench: &mut Bench) -> Result<S, String> {
 
 /// The merge must break, and the abort must give the users back their old software.
 async fn unhealthy(bench: &mut Bench) -> Result<S, String> {
-    // What follows is the same after two seconds as after ninety.
-    match bench.command(Command::Merge).await {
-        Ok(End::State(_, O::Ready, _)) => return Err("an unhealthy merge is Ready".to_owned()),
-        Ok(_) | Err(_) => {}
+    if let Ok(End::State(_, O::Ready, _)) = bench.command(Command::Merge).await {
+        return Err("an unhealthy merge is Ready".to_owned());
     }
     abort_or_idle(bench).await
 }
