@@ -40,7 +40,8 @@ impl Action for Retire {
             cx.ports.machine.end(machine).await?;
         }
         let mut carried: BTreeSet<_> = cx.facts().carried.into_keys().collect();
-        if cx.facts().booted_since {
+        let booted = cx.facts().booted_since;
+        if booted {
             // The machine that goes on is not the one that was forked: what that one wrote is in nobody's bitmap.
             carried.clear();
         }
@@ -61,8 +62,12 @@ impl Action for Retire {
                         pair.get_mut(left).role = LegRole::Stale(reason);
                     }
                     // The data leg was only read since the split: the authority's own bitmap says it all.
-                    LegRole::Frozen => {
+                    LegRole::Frozen if !booted => {
                         pair.get_mut(left).role = LegRole::Stale(StaleReason::Session)
+                    }
+                    // That bitmap died with the machine that kept it.
+                    LegRole::Frozen => {
+                        pair.get_mut(left).role = LegRole::Stale(StaleReason::Unclean)
                     }
                     LegRole::Stale(StaleReason::Unclean)
                         if after_commit && system.contains(name) =>
