@@ -40,6 +40,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "flipside-backend-sim",
         &["flipside-platform", "flipside-model"],
     ),
+    // A tool of the developers, not a part of the product: nothing of the product may use it.
+    (
+        "flipside-prove",
+        &[
+            "flipside-model",
+            "flipside-session",
+            "flipside-journal",
+            "flipside-platform",
+            "flipside-engine",
+            "flipside-backend-sim",
+        ],
+    ),
     (
         "flipside-server",
         &[

@@ -60,10 +60,11 @@ impl SimPorts {
             let at = begin(s, class, name);
             let mut part = Part::whole();
             let (result, verdict) = perform(s, at, id, &mut part, &mut act);
+            s.calls[at].parts = part.begun;
             if matches!(verdict, Verdict::Crash) {
-                s.calls[at].end = CallEnd::Crashed;
-                s.crashed = true;
-                s.lease = None;
+                s.die(at);
+            } else if s.options.check_every_call && class != Class::Look {
+                s.check_now();
             }
             (at, result, verdict, part.delay)
         });
@@ -95,7 +96,7 @@ impl SimPorts {
     }
 }
 
-fn begin(s: &mut State, class: Class, name: String) -> usize {
+pub(crate) fn begin(s: &mut State, class: Class, name: String) -> usize {
     if class == Class::Leased && s.lease.is_none() {
         s.violate(format!("{name} was called without the lease"));
     }
@@ -107,9 +108,12 @@ fn begin(s: &mut State, class: Class, name: String) -> usize {
         n: s.calls.len() as u64 + 1,
         effect,
         name,
+        label: s.label.clone(),
+        parts: 0,
         fault: None,
         end: CallEnd::Open,
     };
+    s.ring(call.effect);
     let mut spent = None;
     for (index, fault) in s.plan.iter_mut().enumerate() {
         let (hit, used) = fault.hits(&call);

@@ -48,11 +48,7 @@ impl SimWorld {
 
     /// Cuts the power of the host: every machine, the front door and the server are gone.
     pub fn power_cut(&self) {
-        self.with(|s| {
-            let all: Vec<MachineId> = s.machines.keys().copied().collect();
-            all.into_iter().for_each(|id| s.kill(id));
-            s.door = Door::default();
-        });
+        self.with(State::lose_power);
         self.crash_server();
     }
 

@@ -1,6 +1,7 @@
 //! Faults that a test plans, and the record of every call.
 
 use flipside_platform::PortErrorKind;
+use std::sync::Arc;
 
 /// Which call a fault hits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +121,10 @@ pub struct Call {
     pub effect: Option<u64>,
     /// Its stable name, such as `disk.unplug.m2.data0`.
     pub name: String,
+    /// In which step of the engine it was made, as [`SimWorld::label`](crate::SimWorld::label) said last.
+    pub label: Arc<str>,
+    /// How many parts it has begun: so many places inside it where it can be torn, less one.
+    pub parts: u32,
     /// The fault that hit it.
     pub fault: Option<FaultKind>,
     /// How it ended.

@@ -139,7 +139,17 @@ impl State {
                 self.truth.line.entry(key.clone()).or_insert(line);
                 if let Some(content) = self.legs.get(&key) {
                     let shadow = self.truth.shadow.entry((line, name.clone()));
-                    shadow.or_insert_with(|| content.clone());
+                    let shadow = shadow.or_insert_with(|| content.clone());
+                    if Some(leg) != plugged.legs().first() {
+                        continue;
+                    }
+                    // What a death left of a write in flight is now what this line has read.
+                    for (block, value) in content.blocks.iter().enumerate() {
+                        let maybe = self.truth.maybe.get(&(name.clone(), block));
+                        if maybe.is_some_and(|values| values.contains(value)) {
+                            shadow.copy_block(content, block);
+                        }
+                    }
                 }
             }
         }

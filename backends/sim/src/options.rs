@@ -79,6 +79,10 @@ pub struct SimOptions {
     pub torn_writes_on_kill: bool,
     /// Whether a leg can be opened for writing only once, as QEMU's image locks have it. Off only to plant bugs.
     pub image_locks: bool,
+    /// Whether all invariants are checked after every call that changes something, not only when a test asks.
+    pub check_every_call: bool,
+    /// Whether a planned crash of the server is a power cut of the whole host.
+    pub crash_cuts_power: bool,
     /// Whether the guard finishes an interrupted swap before it looks whether it may continue a machine.
     pub guard_repairs: bool,
     /// Wall-clock time at the start, in milliseconds since 1970.
@@ -109,6 +113,8 @@ impl Default for SimOptions {
             lease_wait: Duration::from_secs(5),
             torn_writes_on_kill: true,
             image_locks: true,
+            check_every_call: false,
+            crash_cuts_power: false,
             guard_repairs: true,
             epoch_ms: 1_800_000_000_000,
             busy_connections: 0,

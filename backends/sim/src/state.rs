@@ -10,7 +10,9 @@ use flipside_model::{
 };
 use flipside_platform::{DiskSource, PortError, PortErrorKind, PortResult, RunState, StartPlan};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// What a leg holds: its blocks and, on the first system disk, what the guest keeps in `/etc`. Block 0 stands for
@@ -209,7 +211,11 @@ pub(crate) struct State {
     pub(crate) tokens: u64,
     pub(crate) epoch: u64,
     pub(crate) crashed: bool,
+    /// The power was lost, and the server has not been started since.
+    pub(crate) powerless: bool,
     pub(crate) calls: Vec<Call>,
+    pub(crate) label: Arc<str>,
+    pub(crate) bells: Vec<(u64, Arc<Notify>)>,
     pub(crate) effects: u64,
     pub(crate) plan: Vec<Fault>,
     pub(crate) truth: Truth,
@@ -270,7 +276,10 @@ impl State {
             tokens: 0,
             epoch: 0,
             crashed: false,
+            powerless: false,
             calls: Vec::new(),
+            label: Arc::from("-"),
+            bells: Vec::new(),
             effects: 0,
             plan: Vec::new(),
             truth: Truth::default(),
@@ -366,6 +375,8 @@ impl State {
 /// How much of a call is to be done, and how long it takes.
 pub(crate) struct Part {
     pub(crate) left: Option<u32>,
+    /// Parts begun so far.
+    pub(crate) begun: u32,
     pub(crate) delay: Duration,
     /// The server dies with this call: nobody clears up after it.
     pub(crate) dies: bool,
@@ -375,6 +386,7 @@ impl Part {
     pub(crate) fn whole() -> Self {
         Self {
             left: None,
+            begun: 0,
             delay: Duration::ZERO,
             dies: false,
         }
@@ -382,6 +394,7 @@ impl Part {
 
     /// Begins the next part of a call; fails where the call is torn.
     pub(crate) fn step(&mut self) -> PortResult<()> {
+        self.begun += 1;
         match &mut self.left {
             None => Ok(()),
             Some(0) => Err(PortError::failed(

@@ -129,6 +129,7 @@ impl SimWorld {
     pub fn restart_server(&self) {
         self.with(|s| {
             s.crashed = false;
+            s.powerless = false;
             s.epoch += 1;
             s.lease = None;
             s.drop_compares();

@@ -4,6 +4,7 @@ use crate::context::{CrashHook, Cx};
 use crate::ledger::Ledger;
 use crate::monitor::{self, Monitor};
 use crate::operate::{self, enter};
+use crate::steps::decide;
 use crate::{observe, power, status};
 use flipside_model::api::{Accepted, PowerAction};
 use flipside_model::{
@@ -165,6 +166,9 @@ impl System {
         let cx = self.cx();
         let state = cx.state();
         let enters = law::decide(&state, request.command)?;
+        if request.command == Command::Commit {
+            decide::refuse_without_upgrade_side(cx).await?;
+        }
         let after = state.last_seq;
         if state.upgrade == S::Idle {
             if let Some(choice) = request.config {

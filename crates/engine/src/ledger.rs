@@ -161,17 +161,16 @@ impl Ledger {
         inner.entries[start..].to_vec()
     }
 
-    /// Returns the machine that was the Production Side most recently.
-    pub(crate) fn last_production(&self) -> Option<MachineId> {
+    /// Returns the machine that was this side most recently, other than this one.
+    pub(crate) fn machine_before(&self, which: Side, other: MachineId) -> Option<MachineId> {
         self.lock()
             .entries
             .iter()
             .rev()
             .find_map(|e| match &e.record {
-                Record::Fact(Fact::Machine {
-                    side: Side::Production,
-                    machine,
-                }) => *machine,
+                Record::Fact(Fact::Machine { side, machine }) if *side == which => {
+                    machine.filter(|m| *m != other)
+                }
                 _ => None,
             })
     }

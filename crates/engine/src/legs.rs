@@ -55,6 +55,20 @@ pub(crate) fn align_authority(book: &mut LegBook, spec: &SystemSpec) {
     }
 }
 
+/// Makes the Upgrade Side's legs the authority: what the decision to commit means for the book (SM-14).
+pub(crate) fn decide(book: &mut LegBook) {
+    for pair in book.disks.values_mut() {
+        if pair.get(pair.authority).role != LegRole::Original {
+            continue;
+        }
+        // Until Production's bitmap has been carried over, only a full compare could be trusted.
+        let original = pair.authority;
+        pair.get_mut(original).role = LegRole::Stale(StaleReason::Unclean);
+        pair.authority = original.other();
+        pair.get_mut(original.other()).role = LegRole::Live;
+    }
+}
+
 /// Records that the change bitmap of a disk does not say everything: only a full compare will do.
 pub(crate) fn distrust_bitmap(book: &mut LegBook, disk: &DiskName) {
     let Some(pair) = book.disks.get_mut(disk) else {

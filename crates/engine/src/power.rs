@@ -1,9 +1,10 @@
 //! Power: starting a system from its legs, and stopping it cleanly.
 
 use crate::context::{Cx, Exclusive, POLL};
+use crate::legs;
 use flipside_model::{
-    Fact, LegBook, LegRole, MachineId, OperationalState, Problem, ProblemCode, Severity, Side,
-    StaleReason, UpgradeState,
+    DiskName, Fact, LegBook, LegRole, MachineId, OperationalState, Problem, ProblemCode, Severity,
+    Side, StaleReason, UpgradeState,
 };
 use flipside_platform::{DiskSource, RunState, StartMode, StartPlan};
 use std::collections::BTreeMap;
@@ -51,29 +52,31 @@ pub(crate) async fn boot(cx: &Cx) -> Result<MachineId, Problem> {
             .about(component)
             .advise("put the original file or device back; flipside never uses a leg that it does not know"));
     }
+    let side = system_side(cx);
     let mut prepared = (MachineId(0), false);
     let book = cx
-        .edit_book(&held, |book| prepared = prepare_book(book))
+        .edit_book(&held, |book| {
+            if side == Side::Upgrade {
+                // The decision may be recorded and not yet in the book.
+                legs::decide(book);
+            }
+            prepared = prepare_book(book);
+        })
         .await?;
     let (machine, unclean) = prepared;
     // Whose firmware variables go on: the last machine that was the system, not one that was taken back.
-    let previous = cx.ledger.last_production();
+    let previous = cx.ledger.machine_before(side, machine);
     if unclean && before.last_machine != MachineId(0) {
         let text = "the system did not end cleanly: it starts from the authority legs, the others are compared";
         cx.ledger.log(Severity::Warning, text)?;
     }
-    let disks: BTreeMap<_, _> = book
-        .disks
-        .iter()
-        .map(|(name, pair)| (name.clone(), DiskSource::Legs(pair.live())))
-        .collect();
     cx.ledger.fact(Fact::Machine {
-        side: Side::Production,
+        side,
         machine: Some(machine),
     })?;
     let plan = StartPlan {
         mode: StartMode::Boot { after: previous },
-        disks,
+        disks: live_disks(&book),
     };
     cx.ports.machine.start(machine, &plan).await?;
     cx.ports.machine.set_link(machine, true).await?;
@@ -81,12 +84,100 @@ pub(crate) async fn boot(cx: &Cx) -> Result<MachineId, Problem> {
     Ok(machine)
 }
 
-/// Starts a stopped system.
-pub(crate) async fn on(cx: &Cx) -> Result<(), Problem> {
-    if cx.view_of(Side::Production).await?.run.is_present() {
+/// Which side a machine that boots belongs to: after the decision to commit only the new software may (SM-14).
+fn system_side(cx: &Cx) -> Side {
+    let facts = cx.facts();
+    if facts.committed && facts.upgrade.is_some() {
+        Side::Upgrade
+    } else {
+        Side::Production
+    }
+}
+
+fn live_disks(book: &LegBook) -> BTreeMap<DiskName, DiskSource> {
+    book.disks
+        .iter()
+        .map(|(name, pair)| (name.clone(), DiskSource::Legs(pair.live())))
+        .collect()
+}
+
+/// After the decision to commit only the new software counts: if its machine has ended, it boots from its own legs and
+/// is the system from then on (SM-14, fault 28). Does nothing while it runs.
+pub(crate) async fn boot_committed(cx: &Cx) -> Result<(), Problem> {
+    if system_side(cx) != Side::Upgrade {
         return Ok(());
     }
+    let owner = cx.book().await?.owner;
+    let gone = match owner {
+        None => true,
+        Some(machine) => match cx.view(machine).await?.run {
+            RunState::Absent => true,
+            RunState::Shutdown | RunState::Panicked => {
+                let _held = cx.exclusive().await?;
+                cx.ports.machine.end(machine).await?;
+                true
+            }
+            _ => false,
+        },
+    };
+    if gone {
+        let text = "the Upgrade Side's machine has ended; it boots from its own disks";
+        cx.ledger.log(Severity::Warning, text)?;
+        boot(cx).await?;
+    }
+    finish_start(cx).await
+}
+
+/// Starts a stopped system, or goes on where an earlier start was interrupted.
+pub(crate) async fn on(cx: &Cx) -> Result<(), Problem> {
+    if cx.view_of(system_side(cx)).await?.run.is_present() {
+        let state = cx.state();
+        let idle = state.upgrade == UpgradeState::Idle;
+        return if idle && state.operational != OperationalState::Busy {
+            finish_start(cx).await
+        } else {
+            Ok(())
+        };
+    }
+    if cx.state().upgrade == UpgradeState::Commit && system_side(cx) == Side::Production {
+        // Which software is to boot is what the commit has not recorded yet.
+        return Err(Problem::new(
+            ProblemCode::Refused,
+            "the system cannot be started before the commit has been decided",
+        )
+        .advise("`flipside retry` goes on with the commit and starts the system"));
+    }
     let machine = boot(cx).await?;
+    cx.ports.network.open(machine).await?;
+    cx.ledger.log(Severity::Success, "the system was started")?;
+    Ok(())
+}
+
+/// Goes on with a start that the end of the server interrupted: the machine is there, and perhaps nobody is served.
+async fn finish_start(cx: &Cx) -> Result<(), Problem> {
+    let side = system_side(cx);
+    let machine = cx.machine(side)?;
+    if cx.ports.network.view().await?.open_to == Some(machine) {
+        return Ok(());
+    }
+    let held = cx.exclusive().await?;
+    let book = cx.book().await?;
+    if book.owner != Some(machine) {
+        return Ok(());
+    }
+    let view = cx.view(machine).await?;
+    if !view.link_up {
+        // It has never served, so it is still as it was started; a start that was whole is not repeated.
+        let plan = StartPlan {
+            mode: StartMode::Boot {
+                after: cx.ledger.machine_before(side, machine),
+            },
+            disks: live_disks(&book),
+        };
+        cx.ports.machine.start(machine, &plan).await?;
+        cx.ports.machine.set_link(machine, true).await?;
+    }
+    drop(held);
     cx.ports.network.open(machine).await?;
     cx.ledger.log(Severity::Success, "the system was started")?;
     Ok(())

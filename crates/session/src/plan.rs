@@ -37,7 +37,8 @@ pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
             EndUpgrade,
         ]);
     } else {
-        steps.extend([EndUpgrade, AbortAttach]);
+        // Production may have ended and boots from its own leg: then the door must lead to its new machine (fault 25).
+        steps.extend([EndUpgrade, AbortAttach, AbortOpenDoor]);
     }
     steps.push(AbortMirrors);
     steps

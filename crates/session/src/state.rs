@@ -37,6 +37,8 @@ pub struct Facts {
     pub carried: BTreeMap<DiskName, Carried>,
     /// The last resynchronisation of each disk.
     pub resynced: BTreeMap<DiskName, ResyncFigures>,
+    /// Whether a machine was booted since the system was divided: then what its predecessor wrote is in no bitmap.
+    pub booted_since: bool,
     /// Whether the commit was decided.
     pub committed: bool,
     /// Who has the data disks and the network.
@@ -61,6 +63,7 @@ impl Default for Facts {
             outage: None,
             carried: BTreeMap::new(),
             resynced: BTreeMap::new(),
+            booted_since: false,
             committed: false,
             owner: Side::Production,
             heard: 0,
@@ -153,6 +156,10 @@ impl SessionState {
         match &entry.record {
             Record::Opened { .. } => {
                 self.restarts += u32::from(self.operational == OperationalState::Busy);
+                if self.upgrade == UpgradeState::Idle {
+                    // The server ended between the session's record and its first stage: it never began.
+                    self.session = None;
+                }
             }
             Record::Config { name, config } => {
                 self.config_name.clone_from(name);
@@ -169,7 +176,10 @@ impl SessionState {
                 self.open_session();
             }
             Record::Accepted { command } => {
-                self.abort_requested |= *command == flipside_model::Command::Abort;
+                // Only a running operation has a safe point to wait for. Elsewhere the abort itself follows at once, or
+                // the server ended before it: then it may be asked for again (invariant 13).
+                self.abort_requested |= *command == flipside_model::Command::Abort
+                    && self.operational == OperationalState::Busy;
             }
             Record::Entered {
                 state,
@@ -197,7 +207,10 @@ impl SessionState {
             return Err(format!("its number does not follow {}", self.last_seq));
         }
         match &entry.record {
-            Record::Session { .. } | Record::Config { .. } if self.session.is_some() => {
+            // A session whose first stage could not be recorded has never begun, and stands in nobody's way.
+            Record::Session { .. } | Record::Config { .. }
+                if self.session.is_some() && self.upgrade != UpgradeState::Idle =>
+            {
                 Err("a session is open already".to_owned())
             }
             Record::Entered {
@@ -256,11 +269,12 @@ impl SessionState {
         if (state, operational) == (UpgradeState::Idle, OperationalState::Busy) {
             self.findings = (0, 0);
         }
-        if state == UpgradeState::Idle && self.upgrade == UpgradeState::Finish {
+        if state == UpgradeState::Idle {
             // FN-02, FN-10: the session is over; its configuration stays for the next one (FN-06).
             self.session = None;
         }
-        if state == UpgradeState::Abort || operational == OperationalState::Ready {
+        if state == UpgradeState::Abort || operational != OperationalState::Busy {
+            // Nothing runs that could still come to a safe point: an abort may be asked for again (invariant 13).
             self.abort_requested = false;
         }
         if operational != OperationalState::Busy {
@@ -299,6 +313,9 @@ impl SessionState {
 
 impl Facts {
     fn learn(&mut self, fact: &Fact, at_ms: i64) {
+        if matches!(fact, Fact::Machine { machine, .. } if machine.is_some()) {
+            self.booted_since |= self.divided;
+        }
         match fact {
             Fact::Machine {
                 side: Side::Production,
@@ -317,7 +334,10 @@ impl Facts {
                 self.quiesced.get_or_insert_with(|| saved.clone());
             }
             Fact::Forked(figures) => self.forked = Some(*figures),
-            Fact::Divided(divided) => self.divided = *divided,
+            Fact::Divided(divided) => {
+                self.divided = *divided;
+                self.booted_since = false;
+            }
             Fact::Stopped {
                 side: Side::Production,
                 stopped,
@@ -476,6 +496,88 @@ mod tests {
         };
         assert!(state.apply(&entry).is_err());
         assert_eq!(state, before);
+    }
+
+    // Fault 1: the server ended between the session's record and its first stage. Nothing had been done, and
+    // everything is as it was before the command.
+    #[test]
+    fn a_session_that_never_began_stands_in_nobodys_way() {
+        let session = |n| Record::Session {
+            id: SessionId(uuid_nil()),
+            config_name: Some(format!("{n}.Config")),
+            config: Box::new(UpgradeConfig::none()),
+        };
+        let mut tape = Tape(Vec::new());
+        tape.push(session(1));
+        tape.push(Record::Opened {
+            version: "1".to_owned(),
+        });
+        let state = replay(&tape.0).expect("legal");
+        assert_eq!(state.session, None);
+        tape.push(session(2));
+        // The same without an end of the server: the stage could not be recorded.
+        tape.push(session(3));
+        tape.enter(UpgradeState::PrepareSplit, OperationalState::Busy);
+        assert!(replay(&tape.0).is_ok());
+        tape.push(session(4));
+        assert!(replay(&tape.0).is_err(), "one session at a time");
+    }
+
+    // Invariant 13, fault 1: the server ended between the request for an abort and the abort.
+    #[test]
+    fn an_abort_that_did_not_begin_may_be_asked_for_again() {
+        let mut tape = whole_session();
+        let ready = tape.0.iter().position(|e| {
+            matches!(
+                e.record,
+                Record::Entered {
+                    state: UpgradeState::Merge,
+                    operational: OperationalState::Ready,
+                    ..
+                }
+            )
+        });
+        tape.0.truncate(ready.expect("there") + 1);
+        tape.push(Record::Accepted {
+            command: Command::Abort,
+        });
+        tape.push(Record::Opened {
+            version: "1".to_owned(),
+        });
+        let state = replay(&tape.0).expect("legal");
+        assert!(law::decide(&state, Command::Abort).is_ok());
+    }
+
+    // Invariant 13: the server ended while an abort waited for the next safe point; the stage is Broken now.
+    #[test]
+    fn an_abort_whose_operation_broke_may_be_asked_for_again() {
+        use OperationalState::{Broken, Busy};
+        let mut tape = Tape(Vec::new());
+        tape.enter(UpgradeState::PrepareSplit, Busy);
+        tape.push(Record::Accepted {
+            command: Command::Abort,
+        });
+        assert!(replay(&tape.0).expect("legal").abort_requested);
+        tape.enter(UpgradeState::PrepareSplit, Broken);
+        let state = replay(&tape.0).expect("legal");
+        assert!(law::decide(&state, Command::Abort).is_ok());
+    }
+
+    // Invariant 9: bitmaps that were carried do not say what a machine wrote that died before it could be asked.
+    #[test]
+    fn a_boot_while_divided_is_remembered_until_the_system_is_one_again() {
+        let machine = |n| Fact::Machine {
+            side: Side::Upgrade,
+            machine: Some(MachineId(n)),
+        };
+        let mut facts = Facts::default();
+        facts.learn(&machine(2), 0);
+        facts.learn(&Fact::Divided(true), 0);
+        assert!(!facts.booted_since);
+        facts.learn(&machine(3), 0);
+        assert!(facts.booted_since);
+        facts.learn(&Fact::Divided(false), 0);
+        assert!(!facts.booted_since);
     }
 
     // SV-09: a retry of split must not overwrite the saved startup type with "disabled".

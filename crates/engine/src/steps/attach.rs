@@ -49,7 +49,15 @@ fn has_live(view: &MachineView, book: &LegBook, disk: &DiskName) -> bool {
 /// Makes a side the owner of data and network, and lets it run.
 pub(super) async fn attach(cx: &Cx, side: Side) -> Step {
     let present = match cx.facts().machine(side) {
-        Some(machine) => cx.view(machine).await?.run.is_present(),
+        Some(machine) => match cx.view(machine).await?.run {
+            RunState::Shutdown | RunState::Panicked if side == Side::Production => {
+                // It cannot be continued: as good as gone (fault 40).
+                let _held = cx.exclusive().await?;
+                cx.ports.machine.end(machine).await?;
+                false
+            }
+            run => run.is_present(),
+        },
         None => false,
     };
     if !present {
@@ -70,7 +78,20 @@ pub(super) async fn attach(cx: &Cx, side: Side) -> Step {
     cx.ledger.fact(Fact::Owner(side))?;
     let run = cx.view(machine).await?.run;
     if run != RunState::Running {
-        cx.ports.machine.resume(machine).await?;
+        if let Err(error) = cx.ports.machine.resume(machine).await {
+            let again = cx
+                .state()
+                .attempts
+                .get(&flipside_session::Step::AbortAttach.name())
+                .is_some_and(|attempt| *attempt > 1);
+            if side == Side::Upgrade || !again {
+                return Err(error.into());
+            }
+            // Its own boot was interrupted, or it cannot be continued for good: as good as gone (invariant 13).
+            cx.ports.machine.end(machine).await?;
+            drop(held);
+            return boot_instead(cx, side).await;
+        }
         drop(held);
         // The guest's clock stood still while it was paused.
         if let Err(error) = cx.ports.guest.set_clock(machine).await {

@@ -19,6 +19,7 @@ impl Action for CleanGuest {
     }
 
     async fn act(&self, cx: &Cx) -> Step {
+        crate::power::boot_committed(cx).await?;
         // After a commit the machine that runs is the one that was the Upgrade Side; before its facts are folded it
         // is still called so.
         let facts = cx.facts();

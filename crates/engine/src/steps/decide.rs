@@ -2,8 +2,9 @@
 
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
+use crate::{legs, power};
 use async_trait::async_trait;
-use flipside_model::{Fact, LegRole, Problem, ProblemCode, Side, StaleReason};
+use flipside_model::{Fact, LegRole, Problem, ProblemCode, Side};
 use flipside_platform::{DiskSource, RunState};
 
 pub(super) struct Decide;
@@ -29,35 +30,55 @@ impl Action for Decide {
             cx.ledger.fact(Fact::Committed)?;
         }
         let held = cx.exclusive().await?;
-        cx.edit_book(&held, |book| {
-            for pair in book.disks.values_mut() {
-                if pair.get(pair.authority).role != LegRole::Original {
-                    continue;
-                }
-                // Until Production's bitmap has been carried over, only a full compare could be trusted.
-                let original = pair.authority;
-                pair.get_mut(original).role = LegRole::Stale(StaleReason::Unclean);
-                pair.authority = original.other();
-                pair.get_mut(original.other()).role = LegRole::Live;
-            }
-        })
-        .await?;
+        cx.edit_book(&held, legs::decide).await?;
+        drop(held);
+        power::boot_committed(cx).await?;
         Ok(())
     }
+}
+
+/// A commit can only go forward (SM-14), so it is not begun when the new software does not serve: in Merge an Abort is
+/// still open (invariant 13).
+pub(crate) async fn refuse_without_upgrade_side(cx: &Cx) -> Result<(), Problem> {
+    let upgrade = cx.facts().upgrade;
+    let run = cx.view_of(Side::Upgrade).await?.run;
+    if run == RunState::Running && cx.book().await?.owner == upgrade {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemCode::Refused,
+        format!("`commit` is refused: the Upgrade Side does not serve the users ({run:?})"),
+    )
+    .about(Side::Upgrade.to_string())
+    .advise("`flipside abort`"))
+}
+
+/// Says whether a machine will not run any more by itself.
+fn ended(run: RunState) -> bool {
+    matches!(
+        run,
+        RunState::Absent | RunState::Shutdown | RunState::Panicked
+    )
 }
 
 /// The machine that runs must run on exactly the legs that are about to become the authority.
 async fn sources_are_the_intended(cx: &Cx) -> Step {
     let view = cx.view_of(Side::Upgrade).await?;
-    if view.run != RunState::Running {
+    // A commit only goes forward (SM-14), so an Upgrade Side that has ended must not stand in its way for ever: the
+    // book says which legs are its own, and it boots from them.
+    if !ended(view.run) && view.run != RunState::Running {
         return Err(Problem::new(
             ProblemCode::NotReady,
             format!("the Upgrade Side is not running ({:?})", view.run),
         )
-        .advise("see that it runs, then `flipside commit` or `flipside abort`")
+        .advise("see that it runs, then `flipside retry`")
         .into());
     }
-    for (name, pair) in &cx.book().await?.disks {
+    let book = cx.book().await?;
+    if book.owner != cx.facts().upgrade {
+        return Err(mismatch("owner").into());
+    }
+    for (name, pair) in &book.disks {
         let expected = match (
             &pair.get(pair.authority).role,
             &pair.get(pair.authority.other()).role,
@@ -66,9 +87,10 @@ async fn sources_are_the_intended(cx: &Cx) -> Step {
             (LegRole::Live, _) => pair.authority,
             _ => return Err(mismatch(name.as_str()).into()),
         };
-        let good = view.disks.get(name).is_some_and(
-            |d| matches!(&d.source, DiskSource::Legs(legs) if legs.first() == Some(&expected)),
-        );
+        let good = ended(view.run)
+            || view.disks.get(name).is_some_and(
+                |d| matches!(&d.source, DiskSource::Legs(legs) if legs.first() == Some(&expected)),
+            );
         if !good {
             return Err(mismatch(name.as_str()).into());
         }

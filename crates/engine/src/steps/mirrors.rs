@@ -2,7 +2,7 @@
 
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
-use crate::legs;
+use crate::{legs, power};
 use async_trait::async_trait;
 use flipside_model::{Severity, Side, StaleReason};
 
@@ -18,6 +18,7 @@ impl Action for StartMirrors {
     }
 
     async fn act(&self, cx: &Cx) -> Step {
+        power::boot_committed(cx).await?;
         let machine = cx.machine(self.survivor)?;
         let held = cx.exclusive().await?;
         let book = cx.book().await?;

@@ -5,7 +5,7 @@ mod cancel_fork;
 mod check;
 mod clean;
 mod close_data;
-mod decide;
+pub(crate) mod decide;
 mod flush;
 mod fork;
 mod health;

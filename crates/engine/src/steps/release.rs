@@ -26,7 +26,11 @@ impl Action for Release {
             .await?
             .owner
             .is_some_and(|o| Some(o) == cx.facts().machine(self.side));
-        let still = matches!(view.run, RunState::Absent | RunState::Paused);
+        // A guest that has panicked or shut itself down does not run either, and cannot be paused (fault 40).
+        let still = matches!(
+            view.run,
+            RunState::Absent | RunState::Paused | RunState::Shutdown | RunState::Panicked
+        );
         Ok(if !plugged && !view.link_up && !owns && still {
             Seen::Done
         } else {
@@ -57,6 +61,10 @@ impl Action for Release {
         cx.edit_book(&held, |book| {
             if book.owner == Some(machine) {
                 book.owner = None;
+                if view.run == RunState::Absent {
+                    // It died with writes in flight: its mirrors may differ, and only the authority counts (fault 28).
+                    book.mark_unclean();
+                }
             }
         })
         .await?;

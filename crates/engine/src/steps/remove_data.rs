@@ -52,11 +52,17 @@ impl Action for RemoveData {
         for disk in &data {
             cx.ports.disk.unplug(upgrade, disk).await?;
         }
+        // A Production Side that had to boot has lost the bitmap that it kept since the split.
+        let reason = if cx.facts().booted_since {
+            StaleReason::Unclean
+        } else {
+            StaleReason::Session
+        };
         cx.edit_book(&held, |book| {
             for pair in book.disks.values_mut() {
                 let other = pair.authority.other();
                 if pair.get(other).role == LegRole::Frozen {
-                    pair.get_mut(other).role = LegRole::Stale(StaleReason::Session);
+                    pair.get_mut(other).role = LegRole::Stale(reason.clone());
                 }
             }
         })

@@ -39,7 +39,12 @@ impl Action for Retire {
             carry_changes(cx, machine).await?;
             cx.ports.machine.end(machine).await?;
         }
-        let carried: BTreeSet<_> = cx.facts().carried.into_keys().collect();
+        let mut carried: BTreeSet<_> = cx.facts().carried.into_keys().collect();
+        let booted = cx.facts().booted_since;
+        if booted {
+            // The machine that goes on is not the one that was forked: what that one wrote is in nobody's bitmap.
+            carried.clear();
+        }
         let after_commit = self.side == Side::Production && cx.facts().divided;
         let system = cx.disks(DiskRole::System);
         cx.edit_book(&held, |book| {
@@ -57,8 +62,12 @@ impl Action for Retire {
                         pair.get_mut(left).role = LegRole::Stale(reason);
                     }
                     // The data leg was only read since the split: the authority's own bitmap says it all.
-                    LegRole::Frozen => {
+                    LegRole::Frozen if !booted => {
                         pair.get_mut(left).role = LegRole::Stale(StaleReason::Session)
+                    }
+                    // That bitmap died with the machine that kept it.
+                    LegRole::Frozen => {
+                        pair.get_mut(left).role = LegRole::Stale(StaleReason::Unclean)
                     }
                     LegRole::Stale(StaleReason::Unclean)
                         if after_commit && system.contains(name) =>

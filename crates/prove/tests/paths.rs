@@ -1,9 +1,7 @@
 //! The paths of a session on the simulated backend, without faults.
 
-mod common;
-
-use common::{Bench, End, run};
 use flipside_model::{Command, OperationalState as O, UpgradeState as S};
+use flipside_prove::{Bench, End, run};
 
 fn ready(state: S) -> End {
     End::State(state, O::Ready, None)

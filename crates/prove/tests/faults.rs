@@ -5,11 +5,9 @@
 //! whole, every acknowledged write there, and exactly one software, the one that the way through the session demands.
 //! All invariants are checked all the time (reliability.md sections 1 and 2; SM-16, SM-19, invariants 13 to 16).
 
-mod common;
-
-use common::{Bench, run};
 use flipside_backend_sim::{Fault, FaultKind};
 use flipside_model::{Command, UpgradeState as S};
+use flipside_prove::{Bench, run};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,127 @@
+//! What was run and what came of it: the counts that the claim rests on.
+
+use serde::Serialize;
+use std::fmt::Write as _;
+
+/// How many failures of a part are told in full.
+const TOLD: usize = 8;
+
+/// One part of the proof.
+#[derive(Debug, Clone, Serialize)]
+pub struct Part {
+    /// Its name, for `--only`.
+    pub name: String,
+    /// What its cases are.
+    pub what: String,
+    /// Cases that exist.
+    pub all: u64,
+    /// Cases that were run.
+    pub run: u64,
+    /// Whether the cases are all there are, or a sample drawn by a seed.
+    pub enumerated: bool,
+    /// Seconds it took.
+    pub seconds: f64,
+    /// Failures: the case as it is repeated, and what was wrong.
+    pub failures: Vec<Failure>,
+}
+
+/// A case that failed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Failure {
+    /// Arguments of `./dev prove` that repeat it.
+    pub again: String,
+    /// What was wrong.
+    pub why: String,
+}
+
+impl Part {
+    /// Says whether everything that was promised was run and passed.
+    pub fn good(&self) -> bool {
+        self.failures.is_empty() && (!self.enumerated || self.run == self.all)
+    }
+}
+
+/// Everything that was run.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Report {
+    /// Quick, nightly or release.
+    pub form: String,
+    /// The seed of samples.
+    pub seed: u64,
+    /// The parts.
+    pub parts: Vec<Part>,
+}
+
+impl Report {
+    /// Says whether all parts are good.
+    pub fn good(&self) -> bool {
+        self.parts.iter().all(Part::good)
+    }
+
+    /// Writes the table, the failures, and the claim as far as it is true.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        let _ = writeln!(
+            out,
+            "{:<16} {:>9} {:>9} {:>8} {:>8}  what",
+            "part", "cases", "run", "failed", "seconds"
+        );
+        for part in &self.parts {
+            let _ = writeln!(
+                out,
+                "{:<16} {:>9} {:>9} {:>8} {:>8.1}  {}{}",
+                part.name,
+                part.all,
+                part.run,
+                part.failures.len(),
+                part.seconds,
+                part.what,
+                if part.enumerated { "" } else { " (sampled)" }
+            );
+        }
+        for part in self.parts.iter().filter(|p| !p.failures.is_empty()) {
+            let _ = writeln!(out, "\n{}: {} failed", part.name, part.failures.len());
+            for failure in part.failures.iter().take(TOLD) {
+                let _ = writeln!(
+                    out,
+                    "  ./dev prove {}\n      {}",
+                    failure.again, failure.why
+                );
+            }
+        }
+        let _ = writeln!(out, "\n{}", self.claim());
+        out
+    }
+
+    /// The claim, in the words that are true of this run.
+    pub fn claim(&self) -> String {
+        if !self.good() {
+            return "not proved: see the failures above".to_owned();
+        }
+        let of = |name: &str| self.parts.iter().find(|p| p.name == name);
+        let mut said = Vec::new();
+        if let Some(p) = of("crash") {
+            said.push(format!(
+                "every crash point enumerated, none sampled: {} of {} (100 %)",
+                p.run, p.all
+            ));
+        }
+        if let Some(p) = of("power") {
+            said.push(format!("a power cut at each of {} of them", p.run));
+        }
+        if let Some(p) = of("abort") {
+            said.push(format!("abort asked for at each of {} calls", p.run));
+        }
+        for part in &self.parts {
+            if !["crash", "power", "abort"].contains(&part.name.as_str()) {
+                let word = if part.enumerated {
+                    "all"
+                } else {
+                    "a sample of"
+                };
+                said.push(format!("{word} {} {}", part.run, part.what));
+            }
+        }
+        said.join("; ")
+    }
+}
