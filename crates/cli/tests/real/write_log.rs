@@ -152,15 +152,20 @@ fn writable(path: &Path) -> File {
 
 /// Copies a file and leaves its holes.
 pub(crate) fn sparse_copy(from: &Path, to: &Path) {
+    sparse_copy_from(from, 0, to);
+}
+
+/// Copies what comes after `skip` bytes, and leaves its holes.
+pub(crate) fn sparse_copy_from(from: &Path, skip: u64, to: &Path) {
     let mut source = File::open(from).expect("a file");
     let mut target = File::create(to).expect("a file");
     let size = source.metadata().expect("a file").len();
-    target.set_len(size).expect("room");
-    let mut at = 0;
+    target.set_len(size - skip).expect("room");
+    let mut at = skip;
     while let Ok(begin) = rustix::fs::seek(&source, rustix::fs::SeekFrom::Data(at)) {
         let end = rustix::fs::seek(&source, rustix::fs::SeekFrom::Hole(begin)).expect("an end");
         source.seek(SeekFrom::Start(begin)).expect("a file");
-        target.seek(SeekFrom::Start(begin)).expect("a file");
+        target.seek(SeekFrom::Start(begin - skip)).expect("a file");
         std::io::copy(&mut (&source).take(end - begin), &mut target).expect("copied");
         at = end;
     }
