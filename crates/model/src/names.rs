@@ -19,6 +19,12 @@ pub struct InvalidName {
     pub max: usize,
 }
 
+/// Makes what was given fit for a message: short, and on one line.
+pub(crate) fn shown(given: &str) -> String {
+    let harmless = |c: char| if c.is_control() { '?' } else { c };
+    given.chars().take(80).map(harmless).collect()
+}
+
 fn check(
     what: &'static str,
     given: &str,
@@ -31,14 +37,9 @@ fn check(
     if first && rest && given.len() <= max {
         return Ok(());
     }
-    let given = given
-        .chars()
-        .take(80)
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect();
     Err(InvalidName {
         what,
-        given,
+        given: shown(given),
         extra,
         max,
     })
