@@ -225,7 +225,7 @@ fn patterns(source: Source<'_>, given: &Strings, known: &[String]) -> Result<Vec
     for unit in given {
         let name = unit.get_ref();
         let letters = |c: char| c.is_ascii_alphanumeric() || "._-@:\\*?[]".contains(c);
-        let valid = name.chars().all(letters) && name.len() <= 255 && !name.starts_with('-');
+        let valid = name.chars().all(letters) && name.len() <= 255 && !name.starts_with(['-', '.']);
         if name.is_empty() || !valid {
             return Err(source.refuse(
                 unit.span(),

@@ -380,3 +380,15 @@ fn what_a_message_quotes_cannot_break_its_line() {
         );
     }
 }
+
+// Found by fuzzing: the guest's port refuses these, which would have been in the middle of a split.
+#[test]
+fn names_that_the_guest_would_refuse_are_refused_in_the_file() {
+    let long = format!("version = 1\nservices = [\"{}\"]\n", "a".repeat(248));
+    for text in ["version = 1\n[quiesce]\nalso = [\".x.timer\"]\n", &long] {
+        assert!(
+            parse(std::path::Path::new("a.Config"), text).is_err(),
+            "{text}"
+        );
+    }
+}
