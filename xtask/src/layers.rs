@@ -41,6 +41,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["flipside-platform", "flipside-model"],
     ),
     (
+        "flipside-fuzzing",
+        &[
+            "flipside-model",
+            "flipside-config",
+            "flipside-session",
+            "flipside-journal",
+            "flipside-activity",
+            "flipside-qmp",
+            "flipside-backend-qemu",
+        ],
+    ),
+    (
         "flipside-server",
         &[
             "flipside-engine",
