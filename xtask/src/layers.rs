@@ -53,6 +53,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "flipside-fuzzing",
+        &[
+            "flipside-model",
+            "flipside-config",
+            "flipside-session",
+            "flipside-journal",
+            "flipside-activity",
+            "flipside-qmp",
+            "flipside-backend-qemu",
+        ],
+    ),
+    (
         "flipside-server",
         &[
             "flipside-engine",

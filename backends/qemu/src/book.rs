@@ -110,6 +110,11 @@ fn read(path: &Path) -> PortResult<LegBook> {
     file.take(LARGEST_BOOK + 1)
         .read_to_end(&mut bytes)
         .map_err(|e| error::file(&e, "read the leg book", path))?;
+    decode(path, &bytes)
+}
+
+/// Reads the text of a book; `path` is for messages. Total over any bytes.
+pub(crate) fn decode(path: &Path, bytes: &[u8]) -> PortResult<LegBook> {
     let damaged = || {
         error::mismatch(format!("the leg book `{}` is damaged", path.display()))
             .about(path.display().to_string())
@@ -117,7 +122,7 @@ fn read(path: &Path) -> PortResult<LegBook> {
                 "No leg can be trusted without it; restore it from a backup of the state directory",
             )
     };
-    let book: LegBook = serde_json::from_slice(&bytes).map_err(|e| damaged().because(&e))?;
+    let book: LegBook = serde_json::from_slice(bytes).map_err(|e| damaged().because(&e))?;
     if book.version != LegBook::VERSION {
         return Err(error::mismatch(format!(
             "the leg book `{}` has version {}, this flipside reads version {}",

@@ -91,42 +91,51 @@ pub(crate) fn examine(path: &Path) -> PortResult<Image> {
         }
     }
     let allocated = (meta.blocks() * 512).min(meta.len());
+    let (format, size) = header(&head[..read], meta.len()).map_err(|refusal| {
+        let mut refused = refuse(refusal.why, refusal.advice);
+        refused.kind = refusal.kind;
+        refused
+    })?;
+    Ok(Image {
+        path: found,
+        format,
+        size,
+        allocated: allocated.min(size),
+    })
+}
+
+/// Why an image is refused, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    kind: PortErrorKind,
+    /// Goes on after the image's name.
+    pub(crate) why: String,
+    advice: &'static str,
+}
+
+/// Tells the format of an image by its first bytes and its length, and the size of the disk in it. Total over any bytes.
+pub(crate) fn header(head: &[u8], length: u64) -> Result<(&'static str, u64), Refusal> {
+    let refusal = |kind, why, advice| Refusal { kind, why, advice };
     if head.starts_with(b"QFI\xfb") {
-        let size = qcow2(&head[..read]).map_err(|(why, advice)| {
-            let mut refused = refuse(why, advice);
-            refused.kind = PortErrorKind::Unsupported;
-            refused
-        })?;
-        return Ok(Image {
-            path: found,
-            format: "qcow2",
-            size,
-            allocated: allocated.min(size),
-        });
+        return qcow2(head)
+            .map(|size| ("qcow2", size))
+            .map_err(|(why, advice)| refusal(PortErrorKind::Unsupported, why, advice));
     }
     if let Some((_, name)) = OTHERS.iter().find(|(magic, _)| head.starts_with(magic)) {
-        let mut refused = refuse(
+        return Err(refusal(
+            PortErrorKind::Unsupported,
             format!("is in the format {name}, which is not imported"),
             "Convert it first: qemu-img convert -O qcow2 IMAGE IMAGE.qcow2",
-        );
-        refused.kind = PortErrorKind::Unsupported;
-        return Err(refused);
+        ));
     }
-    if meta.len() % 512 != 0 {
-        return Err(refuse(
-            format!(
-                "has {} bytes, which is not a whole number of 512-byte sectors",
-                meta.len()
-            ),
+    if !length.is_multiple_of(512) {
+        return Err(refusal(
+            PortErrorKind::Failed,
+            format!("has {length} bytes, which is not a whole number of 512-byte sectors"),
             "It is cut short or not a disk image; check how it was copied",
         ));
     }
-    Ok(Image {
-        path: found,
-        format: "raw",
-        size: meta.len(),
-        allocated,
-    })
+    Ok(("raw", length))
 }
 
 /// Reads a qcow2 header: the size of the disk, or why it is refused and what to do. Total over any bytes.

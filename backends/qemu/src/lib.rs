@@ -15,6 +15,9 @@ pub mod door;
 mod error;
 mod finish;
 mod fork;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guard;
 pub mod guest;
 mod host;

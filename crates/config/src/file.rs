@@ -88,12 +88,12 @@ struct TimeoutKeys {
 pub fn parse(path: &Path, text: &str) -> Result<UpgradeConfig, Problem> {
     let source = Source { path, text };
     if text.len() > MAX_FILE_BYTES {
+        let shown = source.shown_path();
         let message = format!(
-            "{}: the file has {} bytes, {MAX_FILE_BYTES} are allowed",
-            path.display(),
+            "{shown}: the file has {} bytes, {MAX_FILE_BYTES} are allowed",
             text.len()
         );
-        return Err(Problem::new(ProblemCode::Usage, message).about(path.display().to_string()));
+        return Err(Problem::new(ProblemCode::Usage, message).about(shown));
     }
     check_version(source)?;
     let file: File = toml::from_str(text).map_err(|error| explain(source, &error))?;
@@ -225,7 +225,7 @@ fn patterns(source: Source<'_>, given: &Strings, known: &[String]) -> Result<Vec
     for unit in given {
         let name = unit.get_ref();
         let letters = |c: char| c.is_ascii_alphanumeric() || "._-@:\\*?[]".contains(c);
-        let valid = name.chars().all(letters) && name.len() <= 255 && !name.starts_with('-');
+        let valid = name.chars().all(letters) && name.len() <= 255 && !name.starts_with(['-', '.']);
         if name.is_empty() || !valid {
             return Err(source.refuse(
                 unit.span(),

@@ -4,6 +4,19 @@ use flipside_model::{Problem, ProblemCode};
 use std::ops::Range;
 use std::path::Path;
 
+/// Escapes control characters, because messages quote what stands in a file and are written to logs as single lines.
+pub(crate) fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// A file being checked.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
@@ -15,9 +28,15 @@ impl Source<'_> {
     /// Makes the refusal of what stands at a place: `FILE:LINE:COLUMN: message`.
     pub(crate) fn refuse(&self, span: Range<usize>, message: impl AsRef<str>) -> Problem {
         let (line, column) = self.line_and_column(span.start);
-        let path = self.path.display();
-        let message = format!("{path}:{line}:{column}: {}", message.as_ref());
-        Problem::new(ProblemCode::Usage, message).about(path.to_string())
+        let path = self.shown_path();
+        let message = printable(message.as_ref());
+        let message = format!("{path}:{line}:{column}: {message}");
+        Problem::new(ProblemCode::Usage, message).about(path)
+    }
+
+    /// The path as it stands in messages.
+    pub(crate) fn shown_path(&self) -> String {
+        printable(&self.path.to_string_lossy())
     }
 
     /// Counts from 1, columns in characters.

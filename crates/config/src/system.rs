@@ -57,7 +57,12 @@ pub fn parse_publish(given: &str) -> Result<Publish, Problem> {
         text.parse::<u16>()
             .ok()
             .filter(|p| *p != 0 && text.bytes().all(|b| b.is_ascii_digit()))
-            .ok_or_else(|| refuse(format!("`{text}` is not a port from 1 to 65535")))
+            .ok_or_else(|| {
+                refuse(format!(
+                    "`{}` is not a port from 1 to 65535",
+                    text.escape_debug()
+                ))
+            })
     };
     let address = match address {
         None => IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -67,7 +72,8 @@ pub fn parse_publish(given: &str) -> Result<Publish, Problem> {
                 Some(v6) => v6.parse().map(IpAddr::V6).ok(),
                 None => text.parse().map(IpAddr::V4).ok(),
             };
-            parsed.ok_or_else(|| refuse(format!("`{text}` is not an IP address")))?
+            parsed
+                .ok_or_else(|| refuse(format!("`{}` is not an IP address", text.escape_debug())))?
         }
     };
     Ok(Publish {

@@ -358,3 +358,37 @@ fn sizes_ports_and_addresses() {
     );
     assert!(parse_network("tap").is_err());
 }
+
+// Found by fuzzing: what a message quotes must not break a line of the server's log.
+#[test]
+fn what_a_message_quotes_cannot_break_its_line() {
+    for (path, text) in [
+        ("a\tb.Config", "version = 1\nx = 1\n"),
+        ("a.Config", "version = 1\n\"x\\n2026 ERROR forged\" = 1\n"),
+        ("a\n.Config", ""),
+    ] {
+        let problem = parse(std::path::Path::new(path), text).expect_err("refused");
+        let control = problem.message.chars().find(|c| c.is_control());
+        assert_eq!(control, None, "{:?}", problem.message);
+    }
+    for given in ["1\n:80", "\u{1b}[31m:1:80"] {
+        let problem = parse_publish(given).expect_err("refused");
+        assert!(
+            !problem.message.chars().any(char::is_control),
+            "{:?}",
+            problem.message
+        );
+    }
+}
+
+// Found by fuzzing: the guest's port refuses these, which would have been in the middle of a split.
+#[test]
+fn names_that_the_guest_would_refuse_are_refused_in_the_file() {
+    let long = format!("version = 1\nservices = [\"{}\"]\n", "a".repeat(248));
+    for text in ["version = 1\n[quiesce]\nalso = [\".x.timer\"]\n", &long] {
+        assert!(
+            parse(std::path::Path::new("a.Config"), text).is_err(),
+            "{text}"
+        );
+    }
+}

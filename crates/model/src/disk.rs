@@ -40,7 +40,7 @@ impl DiskName {
         }
         Err(InvalidName {
             what: "disk",
-            given: given.chars().take(80).collect(),
+            given: crate::names::shown(given),
             extra: "system0, data0, …",
             max: 8,
         })
@@ -156,6 +156,16 @@ impl<'de> Deserialize<'de> for MirrorStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Found by fuzzing.
+    #[test]
+    fn a_refusal_quotes_no_control_character() {
+        let refused = DiskName::new("data\u{1b}[31m\n").expect_err("no disk's name");
+        assert!(
+            !refused.to_string().chars().any(char::is_control),
+            "{refused}"
+        );
+    }
 
     // RS-06: the exact spellings.
     #[test]

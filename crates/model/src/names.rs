@@ -19,6 +19,12 @@ pub struct InvalidName {
     pub max: usize,
 }
 
+/// Makes what was given fit for a message: short, and on one line.
+pub(crate) fn shown(given: &str) -> String {
+    let harmless = |c: char| if c.is_control() { '?' } else { c };
+    given.chars().take(80).map(harmless).collect()
+}
+
 fn check(
     what: &'static str,
     given: &str,
@@ -31,14 +37,9 @@ fn check(
     if first && rest && given.len() <= max {
         return Ok(());
     }
-    let given = given
-        .chars()
-        .take(80)
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect();
     Err(InvalidName {
         what,
-        given,
+        given: shown(given),
         extra,
         max,
     })
@@ -93,7 +94,9 @@ name_type!(
 );
 name_type!(
     /// The name of a service in the guest, such as `nginx.service` or `postgresql@15-main.service`.
-    ServiceName, "service", "._-@:\\", 255
+    ///
+    /// Together with the `.service` that may be appended it is no longer than systemd's longest name, 255 bytes.
+    ServiceName, "service", "._-@:\\", 247
 );
 
 impl ServiceName {
@@ -152,6 +155,9 @@ mod tests {
             assert!(SystemName::new(good).is_ok(), "{good:?}");
         }
         assert!(ServiceName::new("--now").is_err());
+        let longest = ServiceName::new(&"a".repeat(247)).expect("valid");
+        assert_eq!(longest.unit().len(), 255);
+        assert!(ServiceName::new(&"a".repeat(248)).is_err());
         assert_eq!(
             ServiceName::new("nginx").expect("valid").unit(),
             "nginx.service"

@@ -17,6 +17,8 @@ pub(crate) mod desk;
 mod error;
 pub(crate) mod events;
 pub(crate) mod files;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub(crate) mod limits;
 mod process;
 mod signals;

@@ -61,6 +61,10 @@ impl Survey {
             let Some(at) = line.iter().position(|b| *b == b'\t') else {
                 continue;
             };
+            // Names and paths become arguments of the next script, which would end there.
+            if line.contains(&0) {
+                continue;
+            }
             let (key, rest) = (&line[..at], &line[at + 1..]);
             match key {
                 b"block" => survey.blocks.extend(block(rest)),
@@ -310,6 +314,13 @@ mod tests {
         assert_eq!(survey.serial_of("0:99", "relative"), "");
         assert!(is_under("/srv/data", "/srv/data") && is_under("/srv/data/x", "/srv/data"));
         assert!(!is_under("/srv/database", "/srv/data") && is_under("/x", "/"));
+    }
+
+    // Found by fuzzing: the agent would cut the argument of the next script there.
+    #[test]
+    fn a_path_with_a_nul_is_left_out() {
+        let survey = Survey::read(b"swap\t/etc\0/swap file\nswap\t/x\\000y file\n");
+        assert_eq!(survey.swaps, ["/x\\000y"]);
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl LinuxGuest {
 }
 
 /// Says what closes everything on these disks, and what proves it. Empty when none of them is there.
-fn close_plan(survey: &Survey, disks: &[String]) -> PortResult<Vec<String>> {
+pub(super) fn close_plan(survey: &Survey, disks: &[String]) -> PortResult<Vec<String>> {
     let mut stack: Vec<&Block> = Vec::new();
     for disk in disks {
         for block in survey.stack(disk) {
@@ -278,7 +278,7 @@ fn is_open(survey: &Survey, mount: &MountPoint) -> PortResult<bool> {
 }
 
 /// Says what mounts these file systems. Empty when all are mounted.
-fn open_plan(survey: &Survey, mounts: &[MountPoint]) -> PortResult<Vec<String>> {
+pub(super) fn open_plan(survey: &Survey, mounts: &[MountPoint]) -> PortResult<Vec<String>> {
     let mut wanted: Vec<&MountPoint> = Vec::new();
     for mount in mounts {
         if !is_open(survey, mount)? {
@@ -350,7 +350,7 @@ fn crypt_instance(name: &str) -> String {
 }
 
 /// Makes the error of the script's report on who uses what.
-fn busy(id: MachineId, text: &str) -> PortError {
+pub(super) fn busy(id: MachineId, text: &str) -> PortError {
     let mut what = String::new();
     let mut why = String::new();
     let mut users: Vec<String> = Vec::new();

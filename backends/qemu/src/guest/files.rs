@@ -37,7 +37,7 @@ impl LinuxGuest {
     }
 }
 
-fn read(text: &str, survey: &Survey) -> Vec<OpenFile> {
+pub(super) fn read(text: &str, survey: &Survey) -> Vec<OpenFile> {
     let mut units: HashMap<&str, &str> = HashMap::new();
     let mut written: BTreeSet<&str> = BTreeSet::new();
     let mut devices: HashMap<&str, &str> = HashMap::new();

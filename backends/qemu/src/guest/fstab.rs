@@ -104,7 +104,9 @@ pub(super) fn unescape(field: &[u8]) -> String {
         let digits = tail.get(..3).filter(|_| *first == b'\\');
         let code = digits
             .and_then(|d| std::str::from_utf8(d).ok())
-            .and_then(|d| u8::from_str_radix(d, 8).ok());
+            .and_then(|d| u8::from_str_radix(d, 8).ok())
+            // No path has one, and an argument would end there.
+            .filter(|code| *code != 0);
         match code {
             Some(code) => {
                 bytes.push(code);
@@ -211,6 +213,7 @@ mod tests {
             assert_eq!(super::entry(none.as_bytes()), None);
         }
         assert_eq!(unescape(b"a\\134b\\9\\04"), "a\\b\\9\\04");
+        assert_eq!(unescape(b"/etc\\000/x"), "/etc\\000/x");
     }
 
     /// A small generator of numbers, so that the cases are the same every time.

@@ -16,6 +16,8 @@ mod escape;
 mod exec;
 mod files;
 mod fstab;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod gates;
 mod limits;
 mod link;
