@@ -8,6 +8,8 @@ mod kill_tests;
 #[path = "real/power_cut.rs"]
 mod power_cut;
 mod real;
+#[path = "real/soak.rs"]
+mod soak;
 
 use flipside_model::{LegStatus, OperationalState as O, Status, UpgradeState as S};
 use real::figures::Figures;

@@ -168,18 +168,23 @@ impl Lab {
             &format!("{}:80", lab.port),
         ]);
         lab.ok(&["system", "start", NAME]);
-        let port = lab.port;
-        until("the application answers after the boot", BOOT, || {
-            client::ask(port, "/health", Duration::from_secs(5)).ok()
-        });
-        lab.note("booted");
-        // The agent answers early, but what boots still may run: readiness says when all is there.
-        until("the readiness check passes", BOOT, || {
-            let ended = lab.run(&["check", NAME, "--config", &lab.config()]);
-            (ended.status == Some(0)).then_some(())
-        });
+        lab.is_ready();
         lab.client = Some(Client::start(lab.port));
         Some(lab)
+    }
+
+    /// Waits until a system that was started serves and is ready for a session.
+    #[track_caller]
+    pub(crate) fn is_ready(&self) {
+        until("the application answers after the boot", BOOT, || {
+            client::ask(self.port, "/health", Duration::from_secs(5)).ok()
+        });
+        self.note("booted");
+        // The agent answers early, but what boots still may run: readiness says when all is there.
+        until("the readiness check passes", BOOT, || {
+            let ended = self.run(&["check", NAME, "--config", &self.config()]);
+            (ended.status == Some(0)).then_some(())
+        });
     }
 
     /// The path of the configuration file.

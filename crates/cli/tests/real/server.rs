@@ -56,6 +56,11 @@ impl Server {
         self.dir.join("s")
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// Starts it, to die at a crash point if one is named.
     pub(crate) fn start(&mut self, crash_at: Option<&str>) {
         assert!(self.child.is_none(), "it runs already");
