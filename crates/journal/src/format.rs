@@ -10,6 +10,10 @@ pub const FORMAT_VERSION: u32 = 1;
 /// The longest line that is written, in bytes: a record is a fact about a session, not a container for its data.
 pub const MAX_LINE_BYTES: usize = 1024 * 1024;
 
+/// The highest first number of a file that is believed: nobody has written so many records, and counting on from there
+/// cannot overflow. (The numbers of the lines follow from it, one by one.)
+const LAST_FIRST: u64 = 1 << 53;
+
 const MAGIC: &str = "flipside-journal";
 
 /// One record with its place in the journal.
@@ -209,7 +213,10 @@ fn parse_header(file: &str, bytes: &[u8]) -> Result<Header, JournalError> {
         .ok_or_else(no_header)?;
     let (expected, crc) = header(generation, first, chain);
     // Comparing the whole line also refuses other spellings of the same values, and checks the checksum.
-    if expected.as_bytes() != &bytes[..=end] || generation == 0 || first == 0 {
+    if expected.as_bytes() != &bytes[..=end]
+        || generation == 0
+        || !(1..=LAST_FIRST).contains(&first)
+    {
         return Err(no_header());
     }
     Ok(Header {

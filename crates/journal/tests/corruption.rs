@@ -279,3 +279,16 @@ fn arbitrary_bytes_are_refused() {
         );
     }
 }
+
+// Found by fuzzing: the number of the next record overflowed, after it had been written.
+#[test]
+fn a_number_after_which_nobody_could_count_on_is_refused() {
+    for first in [u64::MAX, u64::MAX - 1, (1 << 53) + 1] {
+        let head = format!("flipside-journal 1 generation=1 first={first} chain=00000000");
+        let text = format!("{head} crc={:08x}\n", crc32c::crc32c(head.as_bytes()));
+        assert_eq!(
+            judge(text.as_bytes(), "a header with a valid checksum"),
+            None
+        );
+    }
+}
