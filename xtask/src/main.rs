@@ -4,6 +4,7 @@
     reason = "the chores talk to a developer's terminal"
 )]
 
+mod faults;
 mod files;
 mod hosts;
 mod layers;
@@ -20,6 +21,7 @@ usage: cargo run -q -p xtask -- CHORE
   layers        the packages depend on each other only along the arrows of the design
   files         no Rust file is longer than 700 lines; from 600 on it is listed
   hosts         no committed file names a package registry's host or a path of one machine
+  faults        which tests cite which rows of the fault matrix: writes docs/fault-matrix.md
   requirements  how many numbered requirements the code and the tests cite; never fails
 ";
 
@@ -27,6 +29,7 @@ fn main() -> Result<ExitCode> {
     let chore = std::env::args().nth(1).unwrap_or_default();
     let problems = match chore.as_str() {
         "layers" => layers::run()?,
+        "faults" => faults::run()?,
         "files" => files::run()?,
         "hosts" => hosts::run()?,
         "requirements" => requirements::run()?,

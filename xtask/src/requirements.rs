@@ -59,7 +59,7 @@ fn cited(text: &str) -> BTreeSet<String> {
 }
 
 /// Divides a file into its code and its tests: a test folder is all tests, and a test module ends a file.
-fn split_tests<'a>(file: &Path, text: &'a str) -> (&'a str, &'a str) {
+pub(crate) fn split_tests<'a>(file: &Path, text: &'a str) -> (&'a str, &'a str) {
     if file
         .iter()
         .any(|part| part == "tests" || part == "tests.rs")

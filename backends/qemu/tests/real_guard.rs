@@ -22,7 +22,7 @@ fn is_failed(role: &LegRole, word: &str) -> bool {
     matches!(role, LegRole::Stale(StaleReason::Failed(text)) if text.contains(word))
 }
 
-// Design 3.2: the guest goes on without the failed leg and sees no error.
+// Faults 16 and 17, design 3.2: the guest goes on without the failed leg and sees no error.
 #[tokio::test]
 async fn a_failing_write_costs_a_leg_and_no_error() {
     for (bad, errno, word) in [(Leg::B, 5, "write failed"), (Leg::A, 28, "No space left")] {
@@ -61,6 +61,7 @@ async fn a_failing_write_costs_a_leg_and_no_error() {
     }
 }
 
+// Fault 16.
 // A guard that starts after the failure learns by repeating the request.
 #[tokio::test]
 async fn a_guest_that_waits_on_a_failed_disk_is_helped_by_a_new_guard() {
@@ -130,6 +131,7 @@ async fn a_guard_killed_at_any_moment_leaves_nothing_half_done() {
     }
 }
 
+// Fault 16.
 // A read error is hidden by the quorum; the leg is dropped all the same.
 #[tokio::test]
 async fn a_hidden_read_error_costs_the_leg() {
@@ -183,6 +185,7 @@ async fn without_a_live_survivor_the_machine_is_left_alone() {
     }
 }
 
+// Faults 17 and 34.
 // A failing target of a copy never costs a leg: the copy is cancelled and the guest goes on.
 #[tokio::test]
 async fn a_failing_target_costs_only_the_copy() {

@@ -230,6 +230,7 @@ fn copied_only_what_changed(lab: &Lab, status: &Status) {
     }
 }
 
+// Fault 51.
 // The first upgrade of the issue, start to end, in the order of the guide: SM-07, SP-02, MG-04, CM-08, FN-10.
 #[test]
 fn commit_cycle() {

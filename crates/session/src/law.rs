@@ -194,7 +194,7 @@ fn refusal(state: &SessionState, command: Command, why: &str) -> Problem {
 mod tests {
     use super::*;
 
-    // SM-08, SM-09, SM-13, SM-14, SM-19: every state x operational state x command, against the table in words.
+    // Fault 61; SM-08, SM-09, SM-13, SM-14, SM-19: every state x operational state x command, against the table in words.
     #[test]
     fn every_state_and_command_is_decided_as_appendix_a_says() {
         let mut accepted = 0;

@@ -235,6 +235,7 @@ fn configurations(lab: &Lab) {
     }
 }
 
+// Fault 5.
 fn a_second_server(lab: &Lab) {
     let other = lab.dir.join("other.sock").display().to_string();
     let dir = lab.dir.display().to_string();

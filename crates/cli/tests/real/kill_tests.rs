@@ -126,6 +126,7 @@ fn in_the_resync(lab: &mut Lab, kills: &mut Kills) {
     }
 }
 
+// Faults 1, 33, 70 and 71.
 #[test]
 fn kill_everywhere_to_the_commit() {
     let Some(mut lab) = Lab::booted() else { return };
@@ -159,6 +160,7 @@ fn kill_everywhere_to_the_commit() {
     lab.stop_and_compare();
 }
 
+// Faults 1 and 62.
 #[test]
 fn kill_everywhere_to_the_abort() {
     let Some(mut lab) = Lab::booted() else { return };
@@ -205,6 +207,7 @@ fn kill_everywhere_to_the_abort() {
     lab.stop_and_compare();
 }
 
+// Fault 27.
 // The Upgrade Side's machine and the guard die as well, not only the server.
 #[test]
 fn kill_the_upgrade_side_and_the_guard() {
