@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stdout)]
 
+#[path = "real/fault_tests.rs"]
+mod fault_tests;
 #[path = "real/kill_tests.rs"]
 mod kill_tests;
 #[path = "real/power_cut.rs"]
