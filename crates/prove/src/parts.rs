@@ -179,7 +179,7 @@ const QUICK_PAIRS: usize = 1_000;
 
 /// Pairs of crashes: a sample of all of them, or all of the core points.
 fn pairs(pool: &Pool, form: Form, seed: u64) -> Result<Part> {
-    let firsts: Vec<Case> = match form {
+    let mut firsts: Vec<Case> = match form {
         Form::Quick => cases::crash(&clean(&Way::CORE)?),
         _ => cases::crash(&clean(&Way::CORE)?)
             .into_iter()
@@ -190,6 +190,9 @@ fn pairs(pool: &Pool, form: Form, seed: u64) -> Result<Part> {
         Form::Quick => Some(QUICK_PAIRS),
         _ => None,
     };
+    if let Some(n) = sample.filter(|n| *n < firsts.len()) {
+        firsts = pick(firsts, n, seed);
+    }
     let per_first = sample.map(|n: usize| n.div_ceil(firsts.len()));
     let results = pool.run("pairs", &firsts, |first| {
         let outcome = cases::hit(first);
