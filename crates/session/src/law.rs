@@ -156,11 +156,13 @@ pub fn decide(state: &SessionState, command: Command) -> Result<S, Problem> {
         .ok_or_else(|| refusal(state, command, why_not(state, command)))
 }
 
+const FORWARD: &str = "the commit was initiated, and from then on the upgrade can only go forward";
+
 fn why_not(state: &SessionState, command: Command) -> &'static str {
     match (state.upgrade, state.operational, command) {
-        (S::Commit | S::Finish, _, Command::Abort) if state.facts.committed => {
-            "the commit was initiated, and from then on the upgrade can only go forward"
-        }
+        // Also before the decision itself is recorded (docs/decisions/0008).
+        (S::Commit, _, Command::Abort) => FORWARD,
+        (S::Finish, _, Command::Abort) if state.facts.committed => FORWARD,
         (S::Abort, _, Command::Abort) => "the session is being aborted already",
         (S::Finish, _, Command::Abort) => "the session is being closed",
         (_, O::Busy, _) => "an operation is in progress",
@@ -257,6 +259,20 @@ mod tests {
             }
         }
         assert!(reached.iter().all(|(s, _)| *s != S::Abort), "{reached:?}");
+    }
+
+    // SM-14: a commit that was accepted goes forward only, decided or not, and a refusal does not advise an abort.
+    #[test]
+    fn an_abort_of_a_commit_is_refused_with_the_true_reason() {
+        for operational in O::ALL {
+            let state = SessionState {
+                upgrade: S::Commit,
+                operational,
+                ..SessionState::default()
+            };
+            let problem = decide(&state, Command::Abort).expect_err("only forward");
+            assert!(problem.message.ends_with(FORWARD), "{}", problem.message);
+        }
     }
 
     // SM-13, invariant 13: from every state before commit an abort is accepted, at the latest when it is not Busy.
