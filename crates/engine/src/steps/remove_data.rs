@@ -6,7 +6,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
-use flipside_model::{DiskRole, LegRole, Problem, ProblemCode, Side, StaleReason};
+use flipside_model::{DiskName, DiskRole, LegRole, Problem, ProblemCode, Side, StaleReason};
 use flipside_platform::RunState;
 
 pub(super) struct RemoveData;
@@ -50,7 +50,11 @@ impl Action for RemoveData {
         }
         let held = cx.exclusive().await?;
         for disk in &data {
-            cx.ports.disk.unplug(upgrade, disk).await?;
+            cx.ports
+                .disk
+                .unplug(upgrade, disk)
+                .await
+                .map_err(|error| cannot_disable(disk, error.into()))?;
         }
         // A Production Side that had to boot has lost the bitmap that it kept since the split.
         let reason = if cx.facts().booted_since {
@@ -68,5 +72,17 @@ impl Action for RemoveData {
         })
         .await?;
         Ok(())
+    }
+}
+
+/// Names the device that cannot be taken from the Upgrade Side, in the guide's own words (SP-23).
+fn cannot_disable(disk: &DiskName, why: Problem) -> Problem {
+    let mut causes = vec![why.message];
+    causes.extend(why.causes);
+    Problem {
+        message: format!("Failed to disable PCI device: {disk}"),
+        component: Some(disk.to_string()),
+        causes,
+        ..why
     }
 }
