@@ -356,7 +356,7 @@ fn data_leg(bench: &Bench, machine: MachineId) -> Option<Leg> {
     let data = DiskName::numbered(DiskRole::Data, 0);
     match &bench.world.view(machine).disks.get(&data)?.source {
         DiskSource::Legs(legs) => legs.first().copied(),
-        DiskSource::Overlay(_) => panic!("{machine} has a throw-away copy"),
+        other => panic!("{machine} has no leg of it: {other:?}"),
     }
 }
 
