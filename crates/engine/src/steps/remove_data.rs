@@ -39,12 +39,23 @@ impl Action for RemoveData {
             .map(|d| d.as_str().to_owned())
             .collect();
         if !plugged.is_empty() {
-            if view.run != RunState::Running {
-                return Err(
-                    Problem::new(ProblemCode::NotReady, "the Upgrade Side is not running")
-                        .advise("`flipside restart --side upgrade`, then `flipside retry`")
-                        .into(),
-                );
+            match view.run {
+                RunState::Running => {}
+                // AB-20: it does not come back.
+                RunState::Shutdown | RunState::Absent => {
+                    let text = "the Upgrade Side was shut down or has ended";
+                    return Err(Problem::new(ProblemCode::NotReady, text)
+                        .advise("`flipside abort` takes everything back")
+                        .into());
+                }
+                _ => {
+                    return Err(Problem::new(
+                        ProblemCode::NotReady,
+                        "the Upgrade Side is not running",
+                    )
+                    .advise("`flipside restart --side upgrade`, then `flipside retry`")
+                    .into());
+                }
             }
             cx.ports.guest.close_data(upgrade, &plugged).await?;
         }
