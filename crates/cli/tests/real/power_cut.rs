@@ -132,7 +132,7 @@ fn data_leg(lab: &Lab, notes: &[Promise], keys: &[String], before: &Path) -> usi
         most = most.max(promised);
         for torn in [false, true] {
             if torn {
-                replay.cut(&cut);
+                replay.cut(&cut, u64::MAX);
             } else {
                 write_log::sparse_copy(&base, &cut);
             }
@@ -167,7 +167,8 @@ fn system_leg(lab: &Lab, until: u64, before: &Path) -> usize {
     while replay.next_flush() && replay.done() <= until {
         seen += 1;
         if seen % every == 0 {
-            replay.cut(&cut);
+            // After the commit this leg is the one that is rewritten.
+            replay.cut(&cut, until);
             write_log::sparse_copy_from(&cut, PARTITION, &partition);
             if let Err(why) = repaired(&partition) {
                 panic!("flush {seen} of system0: {why}");

@@ -112,8 +112,8 @@ impl Replay {
     }
 
     /// Makes an image of a power cut before the flush after this one: of what is written until then, some sectors
-    /// arrived, others not, in no order. The replay itself stays where it is.
-    pub(crate) fn cut(&mut self, to: &Path) {
+    /// arrived, others not, in no order. Entries after `limit` were not written. The replay itself stays where it is.
+    pub(crate) fn cut(&mut self, to: &Path, limit: u64) {
         sparse_copy(&self.image, to);
         let (position, left, done) = (
             self.log.stream_position().expect("a log"),
@@ -121,7 +121,9 @@ impl Replay {
             self.done,
         );
         let image = writable(to);
-        while let Some(entry) = self.next() {
+        while self.done < limit
+            && let Some(entry) = self.next()
+        {
             if entry.flags & (FLUSH | FUA) != 0 {
                 break;
             }
