@@ -562,7 +562,7 @@ async fn holds_and_releases(machine: &Machine, set: &HoldSet, boot: &str) -> Res
     let views = guest.services(ID, &all).await?;
     ensure!(views.iter().all(|v| v.gated && !v.active), "{views:?}");
 
-    // An installer that meddles with a startup type does not win.
+    // MG-15: the saved startup types are restored. An installer that meddles with one does not win.
     machine
         .sh("systemctl enable nginx; systemctl mask flipside-test.service")
         .await?;

@@ -1,4 +1,5 @@
-//! The conformance suite of the ports on the simulation.
+//! The conformance suite of the ports on the simulation (SP-03: what is held does not start; MG-15: what was saved is
+//! restored).
 
 use async_trait::async_trait;
 use flipside_backend_sim::{SimOptions, SimWorld, example_spec};

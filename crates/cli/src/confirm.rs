@@ -84,11 +84,13 @@ fn ask(
     })
 }
 
-/// Says what a split does; it does not ask (SP-24).
+/// Says what a split does; it does not ask (SP-09, SP-24).
 pub(crate) fn split_note(system: &SystemName) -> String {
     format!(
         "Splitting `{system}` (not split-brain: the Upgrade Side is isolated).
   The Production Side keeps serving the users; it pauses for milliseconds.
+  Packages for the upgrade must lie on a system disk, or come by `flipside copy`: the Upgrade Side reaches neither \
+network nor data disks.
   Until commit or abort each side runs simplex: a failure of the Production Side is then an outage.
   Nothing is permanent: `flipside abort {system}` takes it back without downtime."
     )
@@ -203,6 +205,7 @@ mod tests {
     fn every_text_says_what_must_be_said() {
         let status = crate::report::tests::sample();
         assert!(split_note(&status.system).contains("each side runs simplex")); // SP-24
+        assert!(split_note(&status.system).contains("must lie on a system disk")); // SP-09
         let merge = merge_text(&status);
         assert!(merge.contains("stays on the data disks, also after an abort")); // DK-28
         assert!(merge.contains("brief outage") && merge.contains("no data is merged")); // MG-17

@@ -128,6 +128,7 @@ fn done_text(command: Command, status: &Status) -> String {
     use flipside_model::UpgradeState as S;
     let system = &status.system;
     match (command, status.upgrade_state) {
+        // SP-21: the tasks that are open while the system is split.
         (_, S::Split) => {
             let pause = status.pause_ms.map_or_else(String::new, |ms| {
                 format!(
@@ -136,7 +137,7 @@ fn done_text(command: Command, status: &Status) -> String {
                 )
             });
             format!(
-                "{pause}Work on the Upgrade Side: `flipside shell {system}`; then `flipside merge {system}`, or `flipside abort {system}`."
+                "{pause}Work on the Upgrade Side and verify it there: `flipside shell {system}`; manage production: `flipside shell {system} --side production`. Then `flipside merge {system}`, or `flipside abort {system}`."
             )
         }
         (_, S::Merge) => format!(

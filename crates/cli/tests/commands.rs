@@ -29,6 +29,7 @@ fn script(fake: &Fake, records: Vec<Record>) {
     fake.world().script = records;
 }
 
+// SP-21, SP-24: what is said before a split, and which tasks are open after it.
 #[test]
 fn a_split_waits_through_its_check_and_tells_its_steps() {
     let fake = Fake::start();
@@ -54,6 +55,9 @@ fn a_split_waits_through_its_check_and_tells_its_steps() {
         "✔ Fork the running system",
         "Fault Tolerant | Split | Ready",
         "Production paused for 74.3 ms",
+        "verify it there: `flipside shell web`",
+        "manage production: `flipside shell web --side production`",
+        "`flipside merge web`, or `flipside abort web`",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
@@ -75,6 +79,7 @@ fn json_is_the_status_at_the_end_and_nothing_else() {
     assert_eq!(value["partner_state"], serde_json::Value::Null);
 }
 
+// MG-13, SB-18: cause, and what is open now.
 #[test]
 fn a_broken_end_is_status_1_with_cause_and_choices() {
     let fake = Fake::start();

@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stdout)]
 
+#[path = "real/fault_tests.rs"]
+mod fault_tests;
 #[path = "real/kill_tests.rs"]
 mod kill_tests;
 #[path = "real/power_cut.rs"]
@@ -40,7 +42,7 @@ const READY: O = O::Ready;
 /// The marker that an upgrade leaves.
 const MARK: &str = "echo new >/var/opt/marker; sync";
 
-/// Splits, checks that nobody noticed, and that the sides are isolated.
+/// Splits, checks that nobody noticed, and that the sides are isolated (SP-06).
 #[track_caller]
 fn split(lab: &Lab, figures: &mut Figures) -> Status {
     let began = lab.client().settle();
@@ -158,7 +160,8 @@ fn expected_in_split(status: &Status) -> (PathBuf, BTreeSet<PathBuf>) {
     (upgrade, production)
 }
 
-/// In Split the Upgrade Side has no path to a leg of Production, nor to the users.
+/// In Split the Upgrade Side has no path to a leg of Production, nor to the users, and its applications do not start
+/// (SP-01, SP-02, SP-03).
 #[track_caller]
 fn isolated(lab: &Lab, status: &Status) {
     let (upgrade, production) = expected_in_split(status);
@@ -231,7 +234,8 @@ fn copied_only_what_changed(lab: &Lab, status: &Status) {
 }
 
 // Fault 51.
-// The first upgrade of the issue, start to end, in the order of the guide: SM-07, SP-02, MG-04, CM-08, FN-10.
+// The first upgrade of the issue, start to end, in the order of the guide: SM-04, SM-07, SP-02, SP-20, MG-04, CM-03,
+// CM-04, CM-08, FN-10. The legs are compared byte by byte at the end (CM-12).
 #[test]
 fn commit_cycle() {
     let Some(mut lab) = Lab::booted() else { return };
@@ -359,7 +363,7 @@ fn abort_cycle_after_a_restart() {
     figures.tell(&lab);
 }
 
-// AB-04, AB-05, AB-14: no reboot, no new software, no lost write.
+// AB-04, AB-05, AB-08, AB-09, AB-14, SM-21: no reboot, no new software, no lost write.
 #[test]
 fn abort_cycle() {
     let Some(mut lab) = Lab::booted() else { return };

@@ -244,7 +244,7 @@ impl Cx {
             ProblemCode::TimedOut,
             format!("{stage} timed out during: {what}"),
         )
-        .advise("look at the activity log, mend the cause, then `retry`; or `abort`"))
+        .advise(flipside_session::law::recovery(stage)))
     }
 
     /// A safe point inside a long wait: ends the step when an abort was requested or time is over.

@@ -11,7 +11,7 @@ use flipside_model::{
     Command, Entry, MachineId, OperationalState as O, Problem, ProblemCode, Record, SessionId,
     Severity, Side, Status, SystemSpec, UpgradeConfig, UpgradeState as S, planted,
 };
-use flipside_platform::Ports;
+use flipside_platform::{Ports, RunState};
 use flipside_session::law;
 use std::sync::Arc;
 use std::time::Duration;
@@ -316,11 +316,7 @@ impl System {
             ProblemCode::Failed,
             format!("the server ended in the middle of {}", state.upgrade),
         )
-        .advise(if state.upgrade == S::Idle {
-            "`flipside check`"
-        } else {
-            "`flipside retry`, or `flipside abort`"
-        });
+        .advise(law::recovery(state.upgrade));
         if waiting && state.upgrade == S::Merge {
             operate::take_back_interrupted(cx).await?;
         }
@@ -359,12 +355,15 @@ impl System {
             return refuse(text);
         }
         let machine = cx.machine(Side::Upgrade)?;
-        if !cx.view(machine).await?.run.is_present() {
-            return Err(Problem::new(
-                ProblemCode::NotFound,
-                "the Upgrade Side's machine has ended",
-            )
-            .advise("`flipside abort` takes everything back"));
+        // AB-20: what was shut down does not come back; only Abort is left.
+        let ended = match cx.view(machine).await?.run {
+            RunState::Absent => Some("the Upgrade Side's machine has ended"),
+            RunState::Shutdown => Some("the Upgrade Side was shut down"),
+            _ => None,
+        };
+        if let Some(why) = ended {
+            return Err(Problem::new(ProblemCode::NotFound, why)
+                .advise("`flipside abort` takes everything back"));
         }
         let before = cx
             .ports

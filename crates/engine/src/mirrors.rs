@@ -7,8 +7,8 @@
 use crate::context::{Cx, Exclusive};
 use crate::legs;
 use flipside_model::{
-    DiskName, Fact, LegPair, LegRole, MachineId, OperationalState as O, Problem, ProblemCode,
-    Severity, StaleReason, UpgradeState as S, planted,
+    DiskName, Fact, LegBook, LegPair, LegRole, MachineId, OperationalState as O, Problem,
+    ProblemCode, Severity, StaleReason, UpgradeState as S, planted,
 };
 use flipside_platform::{DiskSource, ResyncPhase, ResyncStart, ResyncView, RunState};
 use flipside_session::SessionState;
@@ -97,6 +97,9 @@ pub(crate) async fn tick(cx: &Cx) -> Result<bool, Problem> {
     let Some(machine) = book.owner else {
         return Ok(false);
     };
+    if book.disks.values().any(|p| p.stale().is_some()) {
+        mend_roots(cx, &held, machine, &book).await?;
+    }
     let mut open = false;
     for (disk, pair) in &book.disks {
         if pair.stale().is_none() {
@@ -109,6 +112,48 @@ pub(crate) async fn tick(cx: &Cx) -> Result<bool, Problem> {
         }
     }
     Ok(open)
+}
+
+/// Ends swaps of a root that the end of the server interrupted, before anything lets the machine run on without it.
+///
+/// The job that began the swap may have ended with the server (a full compare does), so nobody else would: the root gets
+/// the legs that the book calls live, and the resynchronisation begins again.
+async fn mend_roots(
+    cx: &Cx,
+    held: &Exclusive<'_>,
+    machine: MachineId,
+    book: &LegBook,
+) -> Result<(), Problem> {
+    let view = cx.view(machine).await?;
+    let torn: Vec<&DiskName> = view
+        .disks
+        .iter()
+        .filter(|(_, d)| d.source == DiskSource::Placeholder)
+        .map(|(name, _)| name)
+        .collect();
+    let stands = matches!(
+        view.run,
+        RunState::Running | RunState::Paused | RunState::IoError
+    );
+    if torn.is_empty() || !stands {
+        return Ok(());
+    }
+    if view.run == RunState::Running {
+        cx.ports.machine.pause(machine).await?;
+    }
+    for disk in torn {
+        let Some(pair) = book.disks.get(disk) else {
+            continue;
+        };
+        cx.ports.disk.resync_cancel(machine, disk).await?;
+        cx.ports.disk.set_legs(machine, disk, &pair.live()).await?;
+        let text = format!("an interrupted swap of `{disk}` was finished");
+        cx.ledger.log(Severity::Information, text)?;
+    }
+    cx.ports.machine.resume(machine).await?;
+    cx.edit_book(held, |book| book.pause_until_ms = None)
+        .await?;
+    Ok(())
 }
 
 async fn advance(
@@ -312,6 +357,7 @@ pub(crate) async fn start_all(cx: &Cx) -> Result<(), Problem> {
                 .advise("`flipside retry`; if it stays so, look at the activity log"),
         );
     };
+    mend_roots(cx, &held, machine, &book).await?;
     for (disk, pair) in &book.disks {
         if pair.stale().is_none() {
             continue;
@@ -330,6 +376,7 @@ pub(crate) async fn settle(cx: &Cx) -> Result<(), Problem> {
         let held = cx.exclusive().await?;
         let book = cx.book().await?;
         let Some(machine) = book.owner else { break };
+        mend_roots(cx, &held, machine, &book).await?;
         for (disk, pair) in book.disks.iter().filter(|(_, p)| p.stale().is_some()) {
             if let Err(problem) = advance(cx, &held, machine, disk, pair).await {
                 give_up(cx, &held, machine, disk, &problem).await?;

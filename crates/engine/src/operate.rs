@@ -10,7 +10,7 @@ use crate::steps::{Seen, action};
 use flipside_model::{
     OperationalState, Problem, ProblemCode, Record, Severity, StepResult, UpgradeState, planted,
 };
-use flipside_session::{Step, Undo, deadline_seconds, plan};
+use flipside_session::{Step, Undo, deadline_seconds, law, plan};
 use tracing::{debug, warn};
 
 /// How a stage ended.
@@ -207,7 +207,7 @@ async fn perform(cx: &Cx, step: Step, attempt: u32) -> Result<StepResult, Halt> 
                 ProblemCode::Failed,
                 format!("{}: done, but it cannot be seen to be so", step.title()),
             )
-            .advise("retry; if it stays so, abort and look at the activity log"),
+            .advise(law::recovery(cx.state().upgrade)),
         )),
         (Ok(()), Err(halt)) => Err(halt),
         (Err(halt), seen) => believe_what_is_seen(halt, seen),

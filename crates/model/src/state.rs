@@ -201,3 +201,39 @@ impl fmt::Display for PartnerState {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // SM-02, SM-03, SM-32, SB-05, SB-06, SB-09, SB-11: the guide's own words, spaced for people, unspaced in files.
+    #[test]
+    fn the_names_are_the_guides_own() {
+        let unspaced = UpgradeState::ALL.map(UpgradeState::name);
+        let expected = [
+            "Idle",
+            "PrepareSplit",
+            "Split",
+            "PrepareMerge",
+            "Merge",
+            "Commit",
+            "Abort",
+            "Finish",
+        ];
+        assert_eq!(unspaced, expected);
+        for state in UpgradeState::ALL {
+            let spaced = state.to_string();
+            assert_eq!(spaced.replace(' ', ""), state.name());
+            let json = serde_json::to_string(&state).expect("JSON");
+            assert_eq!(json, format!("\"{}\"", state.name()));
+        }
+        assert_eq!(UpgradeState::PrepareSplit.to_string(), "Prepare Split");
+        assert_eq!(UpgradeState::PrepareMerge.to_string(), "Prepare Merge");
+        let operational = OperationalState::ALL.map(|o| o.to_string());
+        assert_eq!(operational, ["Ready", "Busy", "Broken"]);
+        assert_eq!(Side::Production.to_string(), "Production Side");
+        assert_eq!(Side::Upgrade.to_string(), "Upgrade Side");
+        assert_eq!(HardwareState::FaultTolerant.to_string(), "Fault Tolerant");
+        assert_eq!(HardwareState::ProductionSide.to_string(), "Production Side");
+    }
+}

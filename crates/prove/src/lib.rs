@@ -12,6 +12,7 @@ pub mod seeds;
 mod spell;
 mod storage;
 pub mod swarm;
+pub mod table;
 pub mod ways;
 
 pub use bench::{Bench, End, config, run};

@@ -10,6 +10,7 @@ use flipside_prove::pool::Pool;
 use flipside_prove::report::Report;
 use flipside_prove::run::{Plan, perform};
 use flipside_prove::seeds::{self, Seed};
+use flipside_prove::table::{self, Cell};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,9 @@ fn repeat(word: &str, minimise: bool) -> Result<ExitCode> {
             );
         }
         seeds::perform(&seed)
+    } else if let Some(cell) = word.strip_prefix("table:") {
+        let cell: Cell = cell.parse().map_err(|e: String| anyhow::anyhow!(e))?;
+        table::perform(&cell)
     } else {
         let plan: Plan = word.parse().map_err(|e: String| anyhow::anyhow!(e))?;
         perform(&plan)

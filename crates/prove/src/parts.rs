@@ -7,12 +7,13 @@ use flipside_prove::pool::Pool;
 use flipside_prove::report::{Failure, Part};
 use flipside_prove::run::Outcome;
 use flipside_prove::seeds::{self, Seed};
+use flipside_prove::table::cells;
 use flipside_prove::ways::Way;
 use std::time::Instant;
 
 /// Names of the parts, in the order in which they run.
-pub(crate) const NAMES: [&str; 7] = [
-    "crash", "power", "abort", "fail-nth", "journal", "pairs", "seeds",
+pub(crate) const NAMES: [&str; 8] = [
+    "table", "crash", "power", "abort", "fail-nth", "journal", "pairs", "seeds",
 ];
 
 /// How much is run.
@@ -42,6 +43,7 @@ pub(crate) fn run(
 ) -> Result<Part> {
     let began = Instant::now();
     let mut part = match name {
+        "table" => table(pool),
         "crash" => plans(
             pool,
             name,
@@ -122,6 +124,31 @@ fn plans(pool: &Pool, name: &str, all: Vec<Case>, what: &str) -> Part {
     }
 }
 
+fn table(pool: &Pool) -> Part {
+    let all = cells();
+    let results = pool.run("table", &all, |cell| {
+        flipside_prove::table::perform(cell)
+            .failure
+            .map(|why| Failure {
+                again: format!("--run table:{cell}"),
+                why,
+            })
+    });
+    let accepted = all.iter().filter(|c| c.enters().is_some()).count();
+    Part {
+        name: "table".to_owned(),
+        what: format!(
+            "cells of state, operational state and command: {accepted} accepted, {} refused",
+            all.len() - accepted
+        ),
+        all: all.len() as u64,
+        run: results.iter().flatten().count() as u64,
+        enumerated: true,
+        seconds: 0.0,
+        failures: results.into_iter().flatten().flatten().collect(),
+    }
+}
+
 fn journal(pool: &Pool) -> Result<Part> {
     let runs = clean(&[Way::Commit])?;
     let bytes = &runs[0].outcome.journal;
@@ -147,9 +174,12 @@ fn journal(pool: &Pool) -> Result<Part> {
     })
 }
 
+/// How many pairs the quick form draws: what fits beside everything that is enumerated.
+const QUICK_PAIRS: usize = 1_000;
+
 /// Pairs of crashes: a sample of all of them, or all of the core points.
 fn pairs(pool: &Pool, form: Form, seed: u64) -> Result<Part> {
-    let firsts: Vec<Case> = match form {
+    let mut firsts: Vec<Case> = match form {
         Form::Quick => cases::crash(&clean(&Way::CORE)?),
         _ => cases::crash(&clean(&Way::CORE)?)
             .into_iter()
@@ -157,9 +187,12 @@ fn pairs(pool: &Pool, form: Form, seed: u64) -> Result<Part> {
             .collect(),
     };
     let sample = match form {
-        Form::Quick => Some(5_000),
+        Form::Quick => Some(QUICK_PAIRS),
         _ => None,
     };
+    if let Some(n) = sample.filter(|n| *n < firsts.len()) {
+        firsts = pick(firsts, n, seed);
+    }
     let per_first = sample.map(|n: usize| n.div_ceil(firsts.len()));
     let results = pool.run("pairs", &firsts, |first| {
         let outcome = cases::hit(first);
@@ -204,7 +237,8 @@ fn pairs(pool: &Pool, form: Form, seed: u64) -> Result<Part> {
 /// How many seeds a form runs.
 fn seeds_of(form: Form) -> u64 {
     match form {
-        Form::Quick => 10_000,
+        // What fits into six minutes beside everything that is enumerated.
+        Form::Quick => 500,
         Form::Nightly => 1_000_000,
         Form::Release => 10_000_000,
     }

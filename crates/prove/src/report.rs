@@ -95,8 +95,21 @@ impl Report {
 
     /// The claim, in the words that are true of this run.
     pub fn claim(&self) -> String {
-        if !self.good() {
-            return "not proved: see the failures above".to_owned();
+        let failed: usize = self.parts.iter().map(|p| p.failures.len()).sum();
+        if failed > 0 {
+            return format!("not proved: {failed} failed, see above");
+        }
+        let missing: Vec<String> = self
+            .parts
+            .iter()
+            .filter(|p| !p.good())
+            .map(|p| format!("{} of {} of `{}`", p.all - p.run, p.all, p.name))
+            .collect();
+        if !missing.is_empty() {
+            return format!(
+                "not proved: nothing failed, but not everything was run: {} left out",
+                missing.join(", ")
+            );
         }
         let of = |name: &str| self.parts.iter().find(|p| p.name == name);
         let mut said = Vec::new();
@@ -123,5 +136,44 @@ impl Report {
             }
         }
         said.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn part(run: u64, failures: Vec<Failure>) -> Report {
+        Report {
+            parts: vec![Part {
+                name: "crash".to_owned(),
+                what: "crash points of whole sessions".to_owned(),
+                all: 10,
+                run,
+                enumerated: true,
+                seconds: 1.0,
+                failures,
+            }],
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn the_claim_says_what_is_true_of_the_run() {
+        let failure = Failure {
+            again: "--run commit@1=fail".to_owned(),
+            why: "stuck".to_owned(),
+        };
+        assert!(part(10, vec![]).claim().contains("10 of 10 (100 %)"));
+        let short = part(4, vec![]);
+        assert!(!short.good());
+        assert_eq!(
+            short.claim(),
+            "not proved: nothing failed, but not everything was run: 6 of 10 of `crash` left out"
+        );
+        assert_eq!(
+            part(4, vec![failure]).claim(),
+            "not proved: 1 failed, see above"
+        );
     }
 }

@@ -4,7 +4,9 @@
 use crate::bench::{Bench, End};
 use flipside_backend_sim::{GuestFault, LegFault, SimOptions};
 use flipside_model::api::PowerAction;
-use flipside_model::{Command, DiskName, DiskRole, Leg, OperationalState as O, UpgradeState as S};
+use flipside_model::{
+    Command, DiskName, DiskRole, Leg, OperationalState as O, Side, UpgradeState as S,
+};
 use std::time::Duration;
 
 /// A way through a session.
@@ -26,6 +28,10 @@ pub enum Way {
     BrokenThenRetry,
     /// The Upgrade Side's machine dies in Split, and the session is aborted (fault 27).
     UpgradeDiesInSplit,
+    /// The Production Side's machine dies in Split, and the abort boots it from its own legs (fault 25).
+    ProductionDiesInSplit,
+    /// The paused Production Side is gone when the merge is aborted, so it boots from its own legs (fault 26).
+    ProductionDiesInMerge,
     /// A leg fails while nothing happens, is healed and compared as a whole (faults 16, 17).
     LegFails,
     /// The system is stopped and started between two sessions.
@@ -36,7 +42,7 @@ pub enum Way {
 
 impl Way {
     /// Every way.
-    pub const ALL: [Way; 11] = [
+    pub const ALL: [Way; 13] = [
         Way::Commit,
         Way::AbortInMerge,
         Way::AbortInSplit,
@@ -45,6 +51,8 @@ impl Way {
         Way::UnhealthyThenAbort,
         Way::BrokenThenRetry,
         Way::UpgradeDiesInSplit,
+        Way::ProductionDiesInSplit,
+        Way::ProductionDiesInMerge,
         Way::LegFails,
         Way::StopAndStart,
         Way::ManyDisks,
@@ -64,6 +72,8 @@ impl Way {
             Way::UnhealthyThenAbort => "unhealthy-then-abort",
             Way::BrokenThenRetry => "broken-then-retry",
             Way::UpgradeDiesInSplit => "upgrade-dies-in-split",
+            Way::ProductionDiesInSplit => "production-dies-in-split",
+            Way::ProductionDiesInMerge => "production-dies-in-merge",
             Way::LegFails => "leg-fails",
             Way::StopAndStart => "stop-and-start",
             Way::ManyDisks => "many-disks",
@@ -148,6 +158,15 @@ fn install(bench: &Bench) -> Result<(), String> {
         .map_err(|e| e.to_string())
 }
 
+fn kill_production(bench: &Bench) -> Result<(), String> {
+    let production = bench
+        .system()
+        .machine_for(Some(Side::Production))
+        .map_err(|p| p.to_string())?;
+    bench.world.kill_machine(production);
+    Ok(())
+}
+
 async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
     match way {
         Way::LegFails => return leg_fails(bench).await,
@@ -167,7 +186,13 @@ async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
             .map_err(|p| p.to_string())?;
         bench.world.kill_machine(upgrade);
     }
-    if matches!(way, Way::AbortInSplit | Way::UpgradeDiesInSplit) {
+    if way == Way::ProductionDiesInSplit {
+        kill_production(bench)?;
+    }
+    if matches!(
+        way,
+        Way::AbortInSplit | Way::UpgradeDiesInSplit | Way::ProductionDiesInSplit
+    ) {
         return bench.reach(Command::Abort, S::Abort).await;
     }
     install(bench)?;
@@ -189,8 +214,13 @@ async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
     if bench.reach(Command::Merge, S::Merge).await? == S::Abort {
         return Ok(S::Abort);
     }
+    if way == Way::ProductionDiesInMerge {
+        kill_production(bench)?;
+    }
     match way {
-        Way::AbortInMerge => bench.reach(Command::Abort, S::Abort).await,
+        Way::AbortInMerge | Way::ProductionDiesInMerge => {
+            bench.reach(Command::Abort, S::Abort).await
+        }
         _ => bench.reach(Command::Commit, S::Commit).await,
     }
 }

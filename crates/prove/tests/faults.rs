@@ -3,7 +3,7 @@
 //! The server crashes before and after it, it fails, hangs, loses its answer, or is done twice, or half. A careful
 //! administrator goes on (start the server, retry, abort if that does not help). Afterwards: Idle, Ready, every mirror
 //! whole, every acknowledged write there, and exactly one software, the one that the way through the session demands.
-//! All invariants are checked all the time (reliability.md sections 1 and 2; SM-16, SM-19, invariants 13 to 16).
+//! All invariants are checked all the time (reliability.md sections 1 and 2; SM-16, SM-20, invariants 13 to 16).
 
 use flipside_backend_sim::{Fault, FaultKind};
 use flipside_model::{Command, UpgradeState as S};

@@ -42,7 +42,7 @@ fn split_merge_commit_finish() {
     });
 }
 
-// AB-05 (design 7), AB-09, DK-28: back to the old software without a reboot; what was written since stays.
+// AB-05 (design 7), AB-09, SM-21, DK-28: back to the old software without a reboot; what was written since stays.
 #[test]
 fn split_merge_abort_finish() {
     run(|| async {
@@ -71,7 +71,7 @@ fn split_merge_abort_finish() {
     });
 }
 
-// AB-04, SV-06: an abort in Split costs nothing.
+// AB-04, SM-31, SV-06: an abort in Split costs nothing; a session may be only that.
 #[test]
 fn split_abort_touches_no_service_and_no_client() {
     run(|| async {

@@ -31,7 +31,7 @@ const fn rule(state: S, operational: O, command: Command, enters: S) -> Rule {
     }
 }
 
-/// Every accepted pair of state and request (Appendix A; SM-08 to SM-19, SM-23; gaps G.1.7, G.1.8, G.1.10).
+/// Every accepted pair of state and request (Appendix A; SM-08 to SM-19, SM-23, MG-02, CM-01, AB-01, FN-09; gaps G.1.7, G.1.8, G.1.10).
 ///
 /// `split` runs the readiness check first and enters PrepareSplit only if it passes, so it is accepted in
 /// Idle Broken as well (RC-12): the edge Idle → PrepareSplit itself needs Idle Ready.
@@ -161,11 +161,27 @@ pub fn decide(state: &SessionState, command: Command) -> Result<S, Problem> {
         .ok_or_else(|| refusal(state, command, why_not(state, command)))
 }
 
+const FORWARD: &str = "the commit was initiated, and from then on the upgrade can only go forward";
+
+/// Says what an administrator does about a stage that is Broken. Before the commit Retry and Abort are open; after it
+/// only Retry is, and when that does not help, the message says where to turn (SM-19, CM-09, AB-15, AB-19, FN-03).
+pub fn recovery(stage: S) -> &'static str {
+    match stage {
+        S::Idle => "`flipside check`",
+        S::PrepareSplit | S::Split | S::PrepareMerge | S::Merge => {
+            "`flipside retry`; if it fails again, `flipside abort`"
+        }
+        S::Commit | S::Abort | S::Finish => {
+            "`flipside retry`; if it fails again, see docs/troubleshooting.md or ask technical support"
+        }
+    }
+}
+
 fn why_not(state: &SessionState, command: Command) -> &'static str {
     match (state.upgrade, state.operational, command) {
-        (S::Commit | S::Finish, _, Command::Abort) if state.facts.committed => {
-            "the commit was initiated, and from then on the upgrade can only go forward"
-        }
+        // Also before the decision itself is recorded (docs/decisions/0008).
+        (S::Commit, _, Command::Abort) => FORWARD,
+        (S::Finish, _, Command::Abort) if state.facts.committed => FORWARD,
         (S::Abort, _, Command::Abort) => "the session is being aborted already",
         (S::Finish, _, Command::Abort) => "the session is being closed",
         (_, O::Busy, _) => "an operation is in progress",
@@ -199,7 +215,7 @@ fn refusal(state: &SessionState, command: Command, why: &str) -> Problem {
 mod tests {
     use super::*;
 
-    // Fault 61; SM-08, SM-09, SM-13, SM-14, SM-19: every state x operational state x command, against the table in words.
+    // Fault 61; SM-08, SM-09, SM-13, SM-14, SM-16, SM-19, SM-23, MG-02, CM-01, AB-01, FN-09: every state x operational state x command, against the table in words.
     #[test]
     fn every_state_and_command_is_decided_as_appendix_a_says() {
         let mut accepted = 0;
@@ -262,6 +278,39 @@ mod tests {
             }
         }
         assert!(reached.iter().all(|(s, _)| *s != S::Abort), "{reached:?}");
+    }
+
+    // SM-14: a commit that was accepted goes forward only, decided or not, and a refusal does not advise an abort.
+    #[test]
+    fn an_abort_of_a_commit_is_refused_with_the_true_reason() {
+        for operational in O::ALL {
+            let state = SessionState {
+                upgrade: S::Commit,
+                operational,
+                ..SessionState::default()
+            };
+            let problem = decide(&state, Command::Abort).expect_err("only forward");
+            assert!(problem.message.ends_with(FORWARD), "{}", problem.message);
+        }
+    }
+
+    // SM-19, SP-15, MG-13, CM-09, AB-15, FN-03: the advice names exactly the commands that are accepted when Broken.
+    #[test]
+    fn the_advice_for_what_is_broken_names_what_is_allowed() {
+        for upgrade in S::ALL.into_iter().filter(|s| *s != S::Idle) {
+            let state = SessionState {
+                upgrade,
+                operational: O::Broken,
+                ..SessionState::default()
+            };
+            let allowed = allowed(&state);
+            assert_eq!(allowed.first(), Some(&Command::Retry), "{upgrade}");
+            for command in [Command::Retry, Command::Abort] {
+                let named = recovery(upgrade).contains(&format!("`flipside {command}`"));
+                assert_eq!(named, allowed.contains(&command), "{upgrade} {command}");
+            }
+            assert!(allowed.len() <= 2, "{upgrade}: {allowed:?}");
+        }
     }
 
     // SM-13, invariant 13: from every state before commit an abort is accepted, at the latest when it is not Busy.

@@ -125,7 +125,7 @@ async fn refuse_two_owners(cx: &Cx, side: Side) -> Step {
         format!("the {} still has {what}", side.partner()),
     )
     .about(side.partner().to_string())
-    .advise("`flipside retry`, or `flipside abort`")
+    .advise(flipside_session::law::recovery(cx.state().upgrade))
     .into())
 }
 

@@ -4,7 +4,7 @@ use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use crate::legs;
 use async_trait::async_trait;
-use flipside_model::{Fact, Side};
+use flipside_model::{Fact, Record, Severity, Side};
 use flipside_platform::RunState;
 
 pub(super) struct CancelFork;
@@ -41,8 +41,14 @@ impl Action for CancelFork {
                 run,
                 RunState::Paused | RunState::PostMigrate | RunState::PreSwitchover
             ) && cx.facts().owner == Side::Production
+                && let Err(error) = cx.ports.machine.resume(production).await
             {
-                cx.ports.machine.resume(production).await?;
+                // Its boot was interrupted, or it cannot be continued: no reason to stop here for ever (invariant 13).
+                // The step that continues Production tries again, and boots it if that fails. The intent of the pause
+                // stays in the book until then, so that the guard may still help.
+                cx.ledger
+                    .write(Record::problem(Severity::Warning, &error.into()))?;
+                return Ok(legs::reconcile(cx, &held, production).await?);
             }
             legs::reconcile(cx, &held, production).await?;
         }

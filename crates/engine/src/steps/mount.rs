@@ -77,7 +77,7 @@ async fn wait_for_disks(cx: &Cx, side: Side) -> Step {
                     let text = format!("the {side} does not see `{disk}`");
                     return Err(Problem::new(ProblemCode::TimedOut, text)
                         .about(disk.as_str())
-                        .advise("`flipside retry`, or `flipside abort`")
+                        .advise(flipside_session::law::recovery(cx.state().upgrade))
                         .into());
                 }
                 Err(error) => return Err(error.into()),

@@ -6,7 +6,9 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
-use flipside_model::{DiskRole, LegRole, Problem, ProblemCode, Side, StaleReason, planted};
+use flipside_model::{
+    DiskName, DiskRole, LegRole, Problem, ProblemCode, Side, StaleReason, planted,
+};
 use flipside_platform::RunState;
 
 pub(super) struct RemoveData;
@@ -39,12 +41,23 @@ impl Action for RemoveData {
             .map(|d| d.as_str().to_owned())
             .collect();
         if !plugged.is_empty() {
-            if view.run != RunState::Running {
-                return Err(
-                    Problem::new(ProblemCode::NotReady, "the Upgrade Side is not running")
-                        .advise("`flipside restart --side upgrade`, then `flipside retry`")
-                        .into(),
-                );
+            match view.run {
+                RunState::Running => {}
+                // AB-20: it does not come back.
+                RunState::Shutdown | RunState::Absent => {
+                    let text = "the Upgrade Side was shut down or has ended";
+                    return Err(Problem::new(ProblemCode::NotReady, text)
+                        .advise("`flipside abort` takes everything back")
+                        .into());
+                }
+                _ => {
+                    return Err(Problem::new(
+                        ProblemCode::NotReady,
+                        "the Upgrade Side is not running",
+                    )
+                    .advise("`flipside restart --side upgrade`, then `flipside retry`")
+                    .into());
+                }
             }
             if !planted::is("copies-unplugged-in-use") {
                 cx.ports.guest.close_data(upgrade, &plugged).await?;
@@ -52,7 +65,11 @@ impl Action for RemoveData {
         }
         let held = cx.exclusive().await?;
         for disk in data.iter().filter(|_| !planted::is("copies-kept")) {
-            cx.ports.disk.unplug(upgrade, disk).await?;
+            cx.ports
+                .disk
+                .unplug(upgrade, disk)
+                .await
+                .map_err(|error| cannot_disable(disk, error.into()))?;
         }
         // A Production Side that had to boot has lost the bitmap that it kept since the split.
         let reason = if cx.facts().booted_since {
@@ -70,5 +87,17 @@ impl Action for RemoveData {
         })
         .await?;
         Ok(())
+    }
+}
+
+/// Names the device that cannot be taken from the Upgrade Side, in the guide's own words (SP-23).
+fn cannot_disable(disk: &DiskName, why: Problem) -> Problem {
+    let mut causes = vec![why.message];
+    causes.extend(why.causes);
+    Problem {
+        message: format!("Failed to disable PCI device: {disk}"),
+        component: Some(disk.to_string()),
+        causes,
+        ..why
     }
 }
