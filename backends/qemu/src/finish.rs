@@ -270,16 +270,11 @@ impl Resync<'_> {
     }
 }
 
-/// Writes what the device may still keep of a file. The data belongs to the file, so any handle will do.
+/// Writes what the device may still keep of a file. The data belongs to the file, so any handle will do, one for reading too.
 async fn flush(path: &Path, timeout: Duration) -> PortResult<()> {
     let file = path.to_owned();
-    let flushed = tokio::task::spawn_blocking(move || {
-        std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(file)?
-            .sync_data()
-    });
+    // Only for reading: the machine has it open for writing, and nobody else may.
+    let flushed = tokio::task::spawn_blocking(move || std::fs::File::open(file)?.sync_data());
     match tokio::time::timeout(timeout, flushed).await {
         Ok(Ok(done)) => done.map_err(|e| error::file(&e, "flush", path)),
         Ok(Err(_)) | Err(_) => Err(PortError::timed_out(format!(
