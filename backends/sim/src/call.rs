@@ -56,7 +56,9 @@ impl SimPorts {
             tokio::time::sleep(latency).await;
         }
         self.alive().await;
+        self.world.ask_watcher(class, &name);
         let (at, result, verdict, delay) = self.world.with(|s| {
+            s.guests_work(class == Class::Leased && !name.starts_with("legs."));
             let at = begin(s, class, name);
             let mut part = Part::whole();
             let (result, verdict) = perform(s, at, id, &mut part, &mut act);

@@ -40,6 +40,12 @@ impl SimWorld {
                 Ok(serving) => serving,
                 Err(why) => return ClientWrite::Refused(why),
             };
+            let version = s.config(id).map(|c| c.version).unwrap_or_default();
+            if s.options.unhealthy_versions.contains(&version) {
+                s.violate(format!(
+                    "{id} serves clients with software that is not healthy"
+                ));
+            }
             let block = s.next_block();
             match s.guest_write(id, &disk, block, None) {
                 Ok((value, Written::Acknowledged)) => ClientWrite::Acknowledged {

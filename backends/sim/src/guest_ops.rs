@@ -121,6 +121,12 @@ impl State {
                 return Err(part.silent(deadline, text).about(unit.clone()));
             }
             self.guest(id, part)?.active.remove(unit);
+            // Only the product is judged by this: a test of the simulation may stop what it likes.
+            if self.options.check_every_call && self.door.open_to == Some(id) {
+                self.violate(format!(
+                    "{unit} of {id} was stopped while the door let clients in"
+                ));
+            }
         }
         Ok(())
     }

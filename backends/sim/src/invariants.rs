@@ -3,7 +3,7 @@
 use crate::state::{GuestDisk, Machine, State};
 use crate::world::SimWorld;
 use flipside_model::{DiskName, DiskRole, Leg, LegRole, MachineId};
-use flipside_platform::{DiskSource, RunState};
+use flipside_platform::{DiskSource, RunState, StartMode};
 use std::collections::BTreeMap;
 
 impl SimWorld {
@@ -132,6 +132,16 @@ impl State {
                 .iter()
                 .any(|leg| apart.contains(&pair.get(*leg).role))
         });
+        // Who was forked from stands still while its fork serves (design 3.2: never the old Production Side in Merge).
+        let forked_from = self.machines.get(&owner).and_then(|m| match m.plan.mode {
+            StartMode::Incoming { from } => Some(from),
+            StartMode::Boot { .. } => None,
+        });
+        if let Some(old) = forked_from
+            && self.machines.get(&old).map(|m| m.run) == Some(RunState::Running)
+        {
+            wrong.push(format!("{old} runs although its fork {owner} serves"));
+        }
         for (id, machine) in self.active().filter(|(id, _)| **id != owner) {
             let live = machine.disks.iter().any(|(name, disk)| {
                 self.role(name) == DiskRole::Data

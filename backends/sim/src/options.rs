@@ -89,6 +89,8 @@ pub struct SimOptions {
     pub epoch_ms: i64,
     /// Connections that are still busy when a drain's bound has passed.
     pub busy_connections: u64,
+    /// Whether every running guest writes before every port call: whatever the server does, it does to a guest at work.
+    pub busy_guests: bool,
     /// Software versions whose health checks fail.
     pub unhealthy_versions: BTreeSet<String>,
     /// Programs of the guest beyond `true`, `false`, `echo`, `cat`, `env` and `sleep`, by `argv[0]`.
@@ -118,6 +120,7 @@ impl Default for SimOptions {
             guard_repairs: true,
             epoch_ms: 1_800_000_000_000,
             busy_connections: 0,
+            busy_guests: false,
             unhealthy_versions: BTreeSet::new(),
             programs: BTreeMap::new(),
             facts: HostFacts {

@@ -2,7 +2,7 @@
 
 use crate::options::BLOCK_BYTES;
 use crate::state::{Part, State};
-use flipside_model::{DiskName, DiskRole, Leg, LegRole, MachineId, ResyncFigures};
+use flipside_model::{DiskName, DiskRole, Leg, LegRole, MachineId, ResyncFigures, planted};
 use flipside_platform::{
     DiskSource, PortError, PortErrorKind, PortResult, ResyncPhase, ResyncStart, ResyncView,
     RunState,
@@ -285,7 +285,10 @@ impl State {
             part.step()?;
             machine.resyncs.remove(disk);
             let bits = machine.bitmaps.entry((disk.clone(), job.from));
-            bits.or_default().extend(&job.round);
+            let bits = bits.or_default();
+            if !planted::is("round-lost-by-force-cancel") {
+                bits.extend(&job.round);
+            }
             if let Some(plugged) = machine.disks.get_mut(disk)
                 && plugged.source == DiskSource::Placeholder
             {

@@ -1,6 +1,6 @@
 //! The handle of a simulated world.
 
-use crate::call::SimPorts;
+use crate::call::{Class, SimPorts};
 use crate::fault::{Call, Fault};
 use crate::state::{GuestDisk, State};
 use crate::{SimOptions, options::BLOCK_BYTES};
@@ -36,7 +36,11 @@ use tokio::sync::watch;
 pub struct SimWorld {
     state: Arc<Mutex<State>>,
     crashes: Arc<watch::Sender<bool>>,
+    watcher: Arc<Mutex<Option<Watcher>>>,
 }
+
+/// Is told every changing call before it is done; says why it must not be.
+type Watcher = Box<dyn FnMut(&str) -> Option<String> + Send>;
 
 impl SimWorld {
     /// Makes the world of a system that is defined, duplexed and off.
@@ -44,6 +48,22 @@ impl SimWorld {
         Self {
             state: Arc::new(Mutex::new(State::new(spec, options))),
             crashes: Arc::new(watch::channel(false).0),
+            watcher: Arc::default(),
+        }
+    }
+
+    /// Lets a test judge every changing call before it is done; what it answers is noted as a violation.
+    pub fn watch_effects(&self, watcher: impl FnMut(&str) -> Option<String> + Send + 'static) {
+        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(watcher));
+    }
+
+    pub(crate) fn ask_watcher(&self, class: Class, name: &str) {
+        if class == Class::Look {
+            return;
+        }
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = watcher.as_mut().and_then(|judge| judge(name)) {
+            self.with(|s| s.violate(why));
         }
     }
 

@@ -4,6 +4,7 @@ use crate::state::{GuestDisk, State, Write};
 use crate::{GuestConfig, LegFault};
 use flipside_model::{DiskName, DiskRole, Leg, MachineId};
 use flipside_platform::{DiskSource, PortError, PortResult, RunState};
+use tokio::time::Instant;
 
 /// How a write ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,50 @@ impl State {
             }
             DiskSource::Legs(legs) => self.write_legs(id, write, &legs),
         }
+    }
+
+    /// Lets every guest that is up write to each disk it uses, if guests are busy. A call that changes a machine meets
+    /// system disks as well: in blocks that nobody else writes and that are clean so far, so that none can be forgotten.
+    pub(crate) fn guests_work(&mut self, changes_machine: bool) {
+        if !self.options.busy_guests {
+            return;
+        }
+        let next = self.next_block();
+        let mut writes = Vec::new();
+        for (id, machine) in &self.machines {
+            let Some(guest) = machine.guest.as_ref().filter(|g| !g.emergency) else {
+                continue;
+            };
+            if machine.run != RunState::Running || machine.hung || Instant::now() < guest.up_at {
+                continue;
+            }
+            for disk in machine.disks.keys() {
+                if self.role(disk) == DiskRole::Data {
+                    if guest.mounts.values().any(|m| &m.disk == disk) {
+                        writes.push((*id, disk.clone(), next));
+                    }
+                } else if let Some(block) = self.clean_block(*id, disk).filter(|_| changes_machine)
+                {
+                    writes.push((*id, disk.clone(), block));
+                }
+            }
+        }
+        for (id, disk, block) in writes {
+            // One that fails stops its machine; that is seen like any other.
+            let _ = self.guest_write(id, &disk, block, None);
+        }
+    }
+
+    /// Finds a block that a machine has not written since the split, among every other one; the first few are left to
+    /// what is installed.
+    fn clean_block(&self, id: MachineId, disk: &DiskName) -> Option<usize> {
+        let machine = self.machines.get(&id)?;
+        let leg = machine.disks.get(disk)?.legs().first()?;
+        let bits = machine.bitmaps.get(&(disk.clone(), *leg))?;
+        let ours = |block: &usize| *block as u64 % 2 == u64::from(id.0) % 2;
+        (8..self.options.blocks)
+            .filter(ours)
+            .find(|block| !bits.contains(block))
     }
 
     fn write_legs(&mut self, id: MachineId, write: Write, legs: &[Leg]) -> PortResult<Written> {

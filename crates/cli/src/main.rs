@@ -17,6 +17,12 @@ mod report;
 mod session;
 mod url;
 
+// Mistakes can be planted in tests, never in what users run.
+const _: () = assert!(
+    !flipside_model::planted::ENABLED,
+    "`flipside` is never built with the feature `planted`"
+);
+
 use clap::Parser as _;
 use failure::Failure;
 use std::process::ExitCode;

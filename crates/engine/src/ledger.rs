@@ -3,7 +3,9 @@
 //! A record is checked against the law, written and synced, and only then believed and shown.
 
 use flipside_journal::{Journal, JournalError, Opened};
-use flipside_model::{Entry, Fact, MachineId, Problem, ProblemCode, Record, Severity, Side};
+use flipside_model::{
+    Entry, Fact, MachineId, Problem, ProblemCode, Record, Severity, Side, planted,
+};
 use flipside_platform::Clock;
 use flipside_session::SessionState;
 use serde::{Deserialize, Serialize};
@@ -122,6 +124,9 @@ impl Ledger {
                 at_ms,
                 record: entry.record.clone(),
             };
+            if planted::is("believed-before-written") {
+                inner.state = next.clone();
+            }
             if let Err(error) = append(&mut inner.journal, &stamped) {
                 let problem = journal_problem(&error);
                 if inner.journal.poisoned().is_some() {

@@ -3,6 +3,7 @@
 use crate::context::{Cx, Exclusive};
 use flipside_model::{
     DiskName, DiskRole, LegBook, LegRole, MachineId, Problem, Severity, StaleReason, SystemSpec,
+    planted,
 };
 use flipside_platform::DiskSource;
 
@@ -25,7 +26,7 @@ pub(crate) async fn reconcile(
             let DiskSource::Legs(legs) = &disk.source else {
                 continue;
             };
-            if legs.len() == 2 && !pair.duplexed() {
+            if legs.len() == 2 && !pair.duplexed() && !planted::is("record-not-corrected") {
                 pair.a.role = LegRole::Live;
                 pair.b.role = LegRole::Live;
                 corrected.push(name.clone());
@@ -64,6 +65,9 @@ pub(crate) fn decide(book: &mut LegBook) {
         // Until Production's bitmap has been carried over, only a full compare could be trusted.
         let original = pair.authority;
         pair.get_mut(original).role = LegRole::Stale(StaleReason::Unclean);
+        if planted::is("authority-not-moved") {
+            continue;
+        }
         pair.authority = original.other();
         pair.get_mut(original.other()).role = LegRole::Live;
     }
@@ -75,7 +79,9 @@ pub(crate) fn distrust_bitmap(book: &mut LegBook, disk: &DiskName) {
         return;
     };
     let other = pair.authority.other();
-    if pair.get(other).role == LegRole::Stale(StaleReason::Session) {
+    if pair.get(other).role == LegRole::Stale(StaleReason::Session)
+        && !planted::is("bitmap-trusted-after-failure")
+    {
         pair.get_mut(other).role = LegRole::Stale(StaleReason::Unclean);
     }
 }

@@ -8,7 +8,7 @@
 use crate::context::{Cx, Halt};
 use crate::steps::{Seen, action};
 use flipside_model::{
-    OperationalState, Problem, ProblemCode, Record, Severity, StepResult, UpgradeState,
+    OperationalState, Problem, ProblemCode, Record, Severity, StepResult, UpgradeState, planted,
 };
 use flipside_session::{Step, Undo, deadline_seconds, law, plan};
 use tracing::{debug, warn};
@@ -140,19 +140,25 @@ enum StepEnd {
 async fn run_step(cx: &Cx, stage: UpgradeState, step: Step) -> Result<StepEnd, Problem> {
     let attempt = cx.state().attempts.get(&step.name()).copied().unwrap_or(0) + 1;
     cx.point(step, "intent");
-    write(
-        cx,
-        stage,
-        Record::Intent {
-            step: step.name(),
-            title: step.title().to_owned(),
-            attempt,
-        },
-    )?;
+    let intent = Record::Intent {
+        step: step.name(),
+        title: step.title().to_owned(),
+        attempt,
+    };
+    let late = planted::is("intent-after-effect");
+    if !late {
+        write(cx, stage, intent.clone())?;
+    }
     debug!(step = step.id(), attempt, "step begins");
     let result = perform(cx, step, attempt).await;
+    if late {
+        write(cx, stage, intent)?;
+    }
     let (end, result) = match result {
         Ok(result) => (StepEnd::Done, result),
+        Err(Halt::Failed(_)) if planted::is("failed-step-is-success") => {
+            (StepEnd::Done, StepResult::Done)
+        }
         Err(Halt::Failed(problem)) => {
             warn!(step = step.id(), %problem, "step failed");
             (
@@ -211,6 +217,11 @@ async fn perform(cx: &Cx, step: Step, attempt: u32) -> Result<StepResult, Halt> 
 /// No answer in time means unknown: what can be seen decides.
 fn believe_what_is_seen(halt: Halt, seen: Result<Seen, Halt>) -> Result<StepResult, Halt> {
     match (halt, seen) {
+        (Halt::Failed(problem), _)
+            if problem.code == ProblemCode::TimedOut && planted::is("time-out-is-success") =>
+        {
+            Ok(StepResult::Done)
+        }
         (Halt::Failed(problem), Ok(Seen::Done)) if problem.code == ProblemCode::TimedOut => {
             Ok(StepResult::Done)
         }

@@ -4,7 +4,7 @@ use crate::context::{Cx, Exclusive, POLL};
 use crate::legs;
 use flipside_model::{
     DiskName, Fact, LegBook, LegRole, MachineId, OperationalState, Problem, ProblemCode, Severity,
-    Side, StaleReason, UpgradeState,
+    Side, StaleReason, UpgradeState, planted,
 };
 use flipside_platform::{DiskSource, RunState, StartMode, StartPlan};
 use std::collections::BTreeMap;
@@ -16,13 +16,15 @@ const SHUTDOWN: Duration = Duration::from_secs(150);
 
 /// Prepares the book for a machine that boots: what only a bitmap in the old process knew is unknown now.
 fn prepare_book(book: &mut LegBook) -> (MachineId, bool) {
-    let unclean = !book.clean;
+    let unclean = !book.clean && !planted::is("unclean-end-trusted");
     if unclean {
         book.mark_unclean();
     }
     for pair in book.disks.values_mut() {
         let other = pair.authority.other();
-        if pair.get(other).role == LegRole::Stale(StaleReason::Session) {
+        if pair.get(other).role == LegRole::Stale(StaleReason::Session)
+            && !planted::is("dead-bitmap-trusted")
+        {
             pair.get_mut(other).role = LegRole::Stale(StaleReason::Unclean);
         }
     }
@@ -254,7 +256,7 @@ pub(crate) async fn settle_power(
     killed: bool,
 ) -> Result<(), Problem> {
     let run = cx.view(machine).await?.run;
-    let clean = run == RunState::Shutdown && !killed;
+    let clean = (run == RunState::Shutdown && !killed) || planted::is("every-end-is-clean");
     for disk in cx.mirrors.progress().into_keys() {
         if run.is_present() {
             cx.ports.disk.resync_cancel(machine, &disk).await?;

@@ -1,5 +1,6 @@
 //! The bytes of a journal file: pure functions, total on every input.
 
+use flipside_model::planted;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Damage, JournalError};
@@ -118,14 +119,14 @@ pub fn decode<R: DeserializeOwned>(file: &str, bytes: &[u8]) -> Result<Decoded<R
             });
             break;
         };
-        if found.first != decoded.next_seq {
+        if found.first != decoded.next_seq && !planted::is("sequence-gap-accepted") {
             let why = Damage::Sequence {
                 expected: decoded.next_seq,
                 found: found.first,
             };
             return Err(damaged(number, at, why));
         }
-        if found.chain != decoded.chain {
+        if found.chain != decoded.chain && !planted::is("foreign-record-accepted") {
             let why = Damage::Chain {
                 expected: decoded.chain,
                 found: found.chain,
@@ -252,7 +253,8 @@ fn parse_line(text: &[u8]) -> Option<Line<'_>> {
     let crc = hex(crc)?;
     let body = body.strip_prefix(b" ")?;
     // Looked at before the checksum, because `is_torn_append` asks about every offset of a line.
-    if !body.first()?.is_ascii_digit() || crc32c::crc32c(body) != crc {
+    let good = crc32c::crc32c(body) == crc || planted::is("checksum-not-compared");
+    if !body.first()?.is_ascii_digit() || !good {
         return None;
     }
     let mut parts = body.splitn(3, |b| *b == b' ');
@@ -285,6 +287,9 @@ fn hex(text: &[u8]) -> Option<u32> {
 /// One append is one line, so an end with a line break inside is damage to a line that had been acknowledged. So is a good
 /// line at the end of a bad one: then only the break between them was lost.
 fn is_torn_append(tail: &[u8]) -> bool {
+    if planted::is("damage-taken-for-torn-tail") {
+        return true;
+    }
     match tail.iter().position(|b| *b == b'\n') {
         None => true,
         Some(end) if end + 1 < tail.len() => false,

@@ -11,6 +11,7 @@ mod disk;
 mod legbook;
 mod names;
 mod outcome;
+pub mod planted;
 mod problem;
 mod record;
 mod severity;

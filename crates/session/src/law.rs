@@ -5,7 +5,9 @@
 //! operational state may ever be recorded.
 
 use crate::SessionState;
-use flipside_model::{Command, OperationalState as O, Problem, ProblemCode, UpgradeState as S};
+use flipside_model::{
+    Command, OperationalState as O, Problem, ProblemCode, UpgradeState as S, planted,
+};
 
 /// One accepted request: in this stage and operational state, this command enters that stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,6 +143,9 @@ pub fn allowed(state: &SessionState) -> Vec<Command> {
 
 /// Decides a request. `Ok` names the stage that is entered; a refusal says why and what is allowed (SM-08, SM-09).
 pub fn decide(state: &SessionState, command: Command) -> Result<S, Problem> {
+    if state.facts.committed && command == Command::Abort && planted::is("abort-after-commit") {
+        return Ok(S::Abort);
+    }
     if state.abort_requested && command == Command::Abort {
         return Err(refusal(
             state,

@@ -1,7 +1,7 @@
 //! Which steps a stage takes, known before it starts.
 
 use crate::{Facts, Step};
-use flipside_model::{Side, Timeouts, UpgradeState};
+use flipside_model::{Side, Timeouts, UpgradeState, planted};
 
 /// What becomes of the finished steps of a stage when a later one fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +19,15 @@ pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
         AbortRelease, AbortStartApps, AbortStopApps, CancelFork, EndUpgrade,
     };
     if stage != UpgradeState::Abort {
-        return Step::ALL
+        let mut steps: Vec<Step> = Step::ALL
             .iter()
             .copied()
             .filter(|s| s.stage() == stage)
             .collect();
+        if planted::ENABLED {
+            plant_order(&mut steps);
+        }
+        return steps;
     }
     let mut steps = vec![CancelFork];
     if facts.users_moved() {
@@ -44,6 +48,35 @@ pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
     steps
 }
 
+/// Takes two steps in the wrong order, if that is the planted mistake.
+fn plant_order(steps: &mut [Step]) {
+    let wrong = [
+        (
+            "attach-before-release",
+            Step::ReleaseProduction,
+            Step::AttachUpgrade,
+        ),
+        (
+            "applications-before-mount",
+            Step::MountUpgrade,
+            Step::StartUpgradeApps,
+        ),
+        ("door-before-health", Step::Health, Step::OpenDoor),
+        (
+            "production-ended-before-decision",
+            Step::Decide,
+            Step::EndProduction,
+        ),
+    ];
+    for (name, first, second) in wrong {
+        if planted::is(name)
+            && let Some(at) = steps.windows(2).position(|two| two == [first, second])
+        {
+            steps.swap(at, at + 1);
+        }
+    }
+}
+
 impl Step {
     /// Says what becomes of this step when a later step of its stage fails.
     ///
@@ -62,6 +95,9 @@ impl Step {
 
     /// Says whether failing here must take back what the stage did before.
     pub fn fails_back(self) -> bool {
+        if planted::is("failed-merge-not-taken-back") {
+            return false;
+        }
         matches!(
             self,
             Step::HoldDoor

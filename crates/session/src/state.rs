@@ -108,7 +108,7 @@ pub struct SessionState {
     pub facts: Facts,
     /// Warnings and errors of the last readiness check.
     pub findings: (u32, u32),
-    /// How often a server has ended in the middle of the running operation since the last finished step.
+    /// How often a server has ended in the middle of the running operation since a step was finished for the first time.
     pub restarts: u32,
     /// Sequence number of the last record.
     pub last_seq: u64,
@@ -289,9 +289,11 @@ impl SessionState {
     fn outcome(&mut self, step: &StepName, result: &StepResult) {
         self.running = None;
         match result {
+            // A restarted server goes over the finished steps once more: only a step that is new is progress (invariant 24).
             StepResult::Done | StepResult::Already => {
-                self.restarts = 0;
-                self.done.insert(step.clone());
+                if self.done.insert(step.clone()) {
+                    self.restarts = 0;
+                }
             }
             StepResult::Undone => {
                 self.done.remove(step);
@@ -594,6 +596,33 @@ mod tests {
         facts.learn(&saved("enabled"), 0);
         facts.learn(&saved("disabled"), 1);
         assert_eq!(facts.startup.expect("saved")[0].startup.0, "enabled");
+    }
+
+    // Invariant 24: going over the finished steps once more is no progress, so a crash loop is counted to its end.
+    #[test]
+    fn a_step_that_was_done_already_does_not_hide_a_crash_loop() {
+        let mut state = SessionState {
+            upgrade: UpgradeState::Merge,
+            operational: OperationalState::Busy,
+            ..SessionState::default()
+        };
+        let mut record = |record| {
+            let seq = state.last_seq + 1;
+            let at_ms = 0;
+            let entry = Entry { seq, at_ms, record };
+            state.apply(&entry).expect("legal");
+            state.restarts
+        };
+        let done = |result| Record::Outcome {
+            step: Step::HoldDoor.name(),
+            result,
+        };
+        record(done(StepResult::Done));
+        for ends in 1..=5 {
+            let version = "1".to_owned();
+            assert_eq!(record(Record::Opened { version }), ends);
+            assert_eq!(record(done(StepResult::Already)), ends);
+        }
     }
 
     // Invariant 12: a step of another stage, or while nothing runs, is refused.

@@ -8,7 +8,8 @@ use crate::context::{Cx, Step};
 use crate::{legs, power};
 use async_trait::async_trait;
 use flipside_model::{
-    DiskName, DiskRole, Fact, LegBook, MachineId, Problem, ProblemCode, Severity, Side, StaleReason,
+    DiskName, DiskRole, Fact, LegBook, MachineId, Problem, ProblemCode, Severity, Side,
+    StaleReason, planted,
 };
 use flipside_platform::{DiskSource, MachineView, RunState};
 
@@ -94,7 +95,9 @@ pub(super) async fn attach(cx: &Cx, side: Side) -> Step {
         }
         drop(held);
         // The guest's clock stood still while it was paused.
-        if let Err(error) = cx.ports.guest.set_clock(machine).await {
+        if !planted::is("clock-not-set")
+            && let Err(error) = cx.ports.guest.set_clock(machine).await
+        {
             cx.ledger.write(flipside_model::Record::problem(
                 Severity::Warning,
                 &error.into(),

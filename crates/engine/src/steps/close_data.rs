@@ -3,7 +3,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Halt, Step};
 use async_trait::async_trait;
-use flipside_model::{DiskRole, Severity, Side};
+use flipside_model::{DiskRole, Severity, Side, planted};
 use flipside_platform::RunState;
 
 pub(super) struct CloseData {
@@ -51,6 +51,7 @@ impl Action for CloseData {
                 cx.ports.machine.end(machine).await?;
                 Ok(())
             }
+            Err(_) if planted::is("unmount-failure-ignored") => Ok(()),
             Err(halt) => Err(halt),
         }
     }
@@ -61,7 +62,7 @@ impl Action for CloseData {
 }
 
 async fn close(cx: &Cx, machine: flipside_model::MachineId, plugged: &[String]) -> Step {
-    if !plugged.is_empty() {
+    if !plugged.is_empty() && !planted::is("data-not-unmounted") {
         cx.ports.guest.close_data(machine, plugged).await?;
     }
     cx.ports.guest.sync(machine).await?;

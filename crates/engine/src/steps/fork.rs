@@ -9,7 +9,8 @@ use crate::context::{Cx, Exclusive, Halt, POLL, Step};
 use crate::legs;
 use async_trait::async_trait;
 use flipside_model::{
-    DiskRole, Fact, Leg, LegRole, MachineId, Problem, ProblemCode, Progress, Side,
+    DiskName, DiskRole, Fact, Leg, LegBook, LegRole, MachineId, Problem, ProblemCode, Progress,
+    Side, SystemSpec, planted,
 };
 use flipside_platform::RunState;
 use std::collections::BTreeMap;
@@ -87,8 +88,10 @@ async fn switched(cx: &Cx) -> Step<bool> {
 /// Records durably until when Production may be paused; the guard continues it after that.
 async fn announce_pause(cx: &Cx, held: &Exclusive<'_>) -> Step<i64> {
     let until = cx.ports.clock.now_ms() + SWITCH_PAUSE_MS;
-    cx.edit_book(held, |book| book.pause_until_ms = Some(until))
-        .await?;
+    if !planted::is("pause-not-announced") {
+        cx.edit_book(held, |book| book.pause_until_ms = Some(until))
+            .await?;
+    }
     Ok(until)
 }
 
@@ -124,32 +127,29 @@ async fn copy_and_switch(cx: &Cx, production: MachineId, upgrade: MachineId) -> 
         tokio::time::sleep(POLL).await;
     }
     let held = cx.exclusive().await?;
-    let mut keep: BTreeMap<_, Leg> = BTreeMap::new();
+    let mut keep: BTreeMap<DiskName, Leg> = BTreeMap::new();
     let mut broken = None;
     let until = cx.ports.clock.now_ms() + SWITCH_PAUSE_MS;
     cx.edit_book(&held, |book| {
         broken = book
             .disks
             .iter()
-            .find(|(_, pair)| !pair.duplexed())
+            .find(|(_, pair)| !pair.duplexed() && !planted::is("simplex-disk-forked"))
             .map(|(name, _)| name.clone());
         if broken.is_some() {
             return;
         }
-        for disk in &cx.spec.disks {
-            let Some(pair) = book.disks.get_mut(&disk.name) else {
-                continue;
-            };
-            let authority = pair.authority;
-            let (here, there) = match disk.role {
-                DiskRole::System => (LegRole::Original, LegRole::Upgraded),
-                DiskRole::Data => (LegRole::Live, LegRole::Frozen),
-            };
-            pair.get_mut(authority).role = here;
-            pair.get_mut(authority.other()).role = there;
-            keep.insert(disk.name.clone(), authority);
+        keep = book
+            .disks
+            .iter()
+            .map(|(name, pair)| (name.clone(), pair.authority))
+            .collect();
+        if !planted::is("legs-recorded-apart-too-late") {
+            take_apart(book, &cx.spec);
         }
-        book.pause_until_ms = Some(until);
+        if !planted::is("pause-not-announced") {
+            book.pause_until_ms = Some(until);
+        }
     })
     .await?;
     if let Some(disk) = broken {
@@ -167,12 +167,32 @@ async fn copy_and_switch(cx: &Cx, production: MachineId, upgrade: MachineId) -> 
         .machine
         .fork_switch(production, upgrade, &keep)
         .await?;
+    if planted::is("legs-recorded-apart-too-late") {
+        cx.edit_book(&held, |book| take_apart(book, &cx.spec))
+            .await?;
+    }
     cx.ledger.fact(Fact::Divided(true))?;
     cx.ledger.fact(Fact::Forked(figures))?;
     cx.edit_book(&held, |book| book.pause_until_ms = None)
         .await?;
     cx.show(None);
     Ok(())
+}
+
+/// Records that from now on each side has its own leg of every disk.
+fn take_apart(book: &mut LegBook, spec: &SystemSpec) {
+    for disk in &spec.disks {
+        let Some(pair) = book.disks.get_mut(&disk.name) else {
+            continue;
+        };
+        let authority = pair.authority;
+        let (here, there) = match disk.role {
+            DiskRole::System => (LegRole::Original, LegRole::Upgraded),
+            DiskRole::Data => (LegRole::Live, LegRole::Frozen),
+        };
+        pair.get_mut(authority).role = here;
+        pair.get_mut(authority.other()).role = there;
+    }
 }
 
 /// Makes sure that Production runs after a switch that nobody saw the end of.

@@ -3,7 +3,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
-use flipside_model::{Fact, Severity, Side};
+use flipside_model::{Fact, Severity, Side, planted};
 use flipside_platform::RunState;
 
 pub(super) struct HoldDoor {
@@ -19,7 +19,7 @@ impl Action for HoldDoor {
             return Ok(Seen::Todo);
         };
         let open_to = view.open_to;
-        let held = open_to.is_none() && cx.facts().outage_open;
+        let held = (open_to.is_none() || planted::is("door-not-held")) && cx.facts().outage_open;
         // A retry after the users have moved already must not shut them out again.
         let moved = open_to.is_some()
             && open_to == cx.book().await?.owner
@@ -37,6 +37,9 @@ impl Action for HoldDoor {
             cx.ledger.fact(Fact::OutageBegan)?;
         }
         cx.start_inside_clock();
+        if planted::is("door-not-held") {
+            return Ok(());
+        }
         cx.ports.network.hold().await?;
         if cx.view_of(self.serving).await?.run != RunState::Running {
             return Ok(());

@@ -4,7 +4,7 @@ use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use crate::{legs, power};
 use async_trait::async_trait;
-use flipside_model::{Severity, Side, StaleReason};
+use flipside_model::{Severity, Side, StaleReason, planted};
 
 pub(super) struct StartMirrors {
     pub survivor: Side,
@@ -25,6 +25,13 @@ impl Action for StartMirrors {
         for (disk, pair) in &book.disks {
             let by_bitmap = matches!(pair.stale(), Some((_, StaleReason::Session)));
             if !by_bitmap || !cx.facts().carried.contains_key(disk) {
+                continue;
+            }
+            let alone = match self.survivor {
+                Side::Upgrade => planted::is("one-bitmap-at-commit"),
+                Side::Production => planted::is("one-bitmap-at-abort"),
+            };
+            if alone {
                 continue;
             }
             if let Err(error) = cx.ports.disk.carry_in(machine, disk).await {

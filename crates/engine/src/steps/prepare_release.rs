@@ -4,7 +4,7 @@ use super::hold::saved;
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
-use flipside_model::Side;
+use flipside_model::{Side, planted};
 
 pub(super) struct PrepareRelease;
 
@@ -16,6 +16,9 @@ impl Action for PrepareRelease {
 
     async fn act(&self, cx: &Cx) -> Step {
         let upgrade = cx.machine(Side::Upgrade)?;
+        if planted::is("startup-types-lost") {
+            return Ok(());
+        }
         cx.ports
             .guest
             .prepare_release(upgrade, &cx.hold_set(), &saved(cx))

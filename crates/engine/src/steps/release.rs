@@ -6,7 +6,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
-use flipside_model::{DiskRole, Fact, Severity, Side, StaleReason};
+use flipside_model::{DiskRole, Fact, Severity, Side, StaleReason, planted};
 use flipside_platform::RunState;
 
 pub(super) struct Release {
@@ -52,14 +52,16 @@ impl Action for Release {
         }
         let view = cx.view(machine).await?;
         if view.run.is_present() {
-            cx.ports.machine.set_link(machine, false).await?;
+            if !planted::is("link-left-up") {
+                cx.ports.machine.set_link(machine, false).await?;
+            }
             for disk in cx.disks(DiskRole::Data) {
                 carry_unfinished(cx, machine, &disk).await?;
                 cx.ports.disk.unplug(machine, &disk).await?;
             }
         }
         cx.edit_book(&held, |book| {
-            if book.owner == Some(machine) {
+            if book.owner == Some(machine) && !planted::is("owner-kept-while-disks-move") {
                 book.owner = None;
                 if view.run == RunState::Absent {
                     // It died with writes in flight: its mirrors may differ, and only the authority counts (fault 28).

@@ -6,7 +6,9 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
-use flipside_model::{DiskName, DiskRole, LegRole, Problem, ProblemCode, Side, StaleReason};
+use flipside_model::{
+    DiskName, DiskRole, LegRole, Problem, ProblemCode, Side, StaleReason, planted,
+};
 use flipside_platform::RunState;
 
 pub(super) struct RemoveData;
@@ -57,10 +59,12 @@ impl Action for RemoveData {
                     .into());
                 }
             }
-            cx.ports.guest.close_data(upgrade, &plugged).await?;
+            if !planted::is("copies-unplugged-in-use") {
+                cx.ports.guest.close_data(upgrade, &plugged).await?;
+            }
         }
         let held = cx.exclusive().await?;
-        for disk in &data {
+        for disk in data.iter().filter(|_| !planted::is("copies-kept")) {
             cx.ports
                 .disk
                 .unplug(upgrade, disk)

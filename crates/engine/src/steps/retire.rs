@@ -6,7 +6,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
-use flipside_model::{DiskRole, Fact, LegRole, MachineId, Severity, Side, StaleReason};
+use flipside_model::{DiskRole, Fact, LegRole, MachineId, Severity, Side, StaleReason, planted};
 use flipside_platform::RunState;
 use std::collections::BTreeSet;
 
@@ -50,7 +50,7 @@ impl Action for Retire {
         cx.edit_book(&held, |book| {
             for (name, pair) in &mut book.disks {
                 let left = pair.authority.other();
-                let reason = if carried.contains(name) {
+                let reason = if carried.contains(name) || planted::is("uncarried-bitmap-trusted") {
                     StaleReason::Session
                 } else {
                     StaleReason::Unclean
@@ -91,6 +91,7 @@ impl Action for Retire {
 async fn carry_changes(cx: &Cx, machine: MachineId) -> Step {
     let view = cx.view(machine).await?;
     match view.run {
+        RunState::Running if planted::is("bitmap-carried-while-running") => {}
         RunState::Running => cx.ports.machine.pause(machine).await?,
         RunState::Paused | RunState::Shutdown | RunState::IoError | RunState::Panicked => {}
         _ => return Ok(()),

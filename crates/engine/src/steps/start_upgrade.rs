@@ -7,7 +7,7 @@ use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use crate::legs;
 use async_trait::async_trait;
-use flipside_model::{DiskRole, Fact, MachineId, Side};
+use flipside_model::{DiskRole, Fact, MachineId, Side, planted};
 use flipside_platform::{DiskSource, RunState, StartMode, StartPlan};
 use std::collections::BTreeMap;
 
@@ -30,7 +30,9 @@ impl Action for StartUpgrade {
     async fn act(&self, cx: &Cx) -> Step {
         let production = cx.machine(Side::Production)?;
         let held = cx.exclusive().await?;
-        if let Some(left_over) = cx.facts().upgrade {
+        if let Some(left_over) = cx.facts().upgrade
+            && !planted::is("machine-left-behind")
+        {
             // Of an earlier try that did not come to the fork: it holds nothing.
             cx.ports.machine.end(left_over).await?;
         }
@@ -39,7 +41,9 @@ impl Action for StartUpgrade {
         let book = cx
             .edit_book(&held, |book| {
                 legs::align_authority(book, &cx.spec);
-                book.last_machine = book.last_machine.next();
+                if !planted::is("machine-id-used-twice") {
+                    book.last_machine = book.last_machine.next();
+                }
                 upgrade = book.last_machine;
             })
             .await?;

@@ -3,7 +3,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, POLL, Step};
 use async_trait::async_trait;
-use flipside_model::{DiskRole, Problem, ProblemCode, Side};
+use flipside_model::{DiskRole, Problem, ProblemCode, Side, planted};
 use flipside_platform::{DiskSource, RunState};
 use std::time::Duration;
 
@@ -30,6 +30,9 @@ impl Action for Wake {
         prove_isolated(cx).await?;
         {
             let _held = cx.exclusive().await?;
+            if planted::is("upgrade-side-on-the-wire") {
+                cx.ports.machine.set_link(upgrade, true).await?;
+            }
             if cx.view(upgrade).await?.run != RunState::Running {
                 cx.ports.machine.resume(upgrade).await?;
             }
