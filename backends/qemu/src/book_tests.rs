@@ -1,6 +1,6 @@
 use super::*;
 use crate::system::Options;
-use flipside_model::{Firmware, MachineId, NetworkSpec, SystemName, SystemSpec};
+use flipside_model::{Firmware, NetworkSpec, SystemName, SystemSpec};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
@@ -23,15 +23,7 @@ fn system(state: &Path) -> QemuSystem {
 }
 
 fn first() -> LegBook {
-    LegBook {
-        version: LegBook::VERSION,
-        generation: 0,
-        clean: true,
-        owner: None,
-        last_machine: MachineId(0),
-        pause_until_ms: None,
-        disks: BTreeMap::new(),
-    }
+    LegBook::new(BTreeMap::new())
 }
 
 #[tokio::test]

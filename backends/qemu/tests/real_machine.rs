@@ -2,6 +2,7 @@
 //! a second or two.
 #![allow(clippy::print_stdout)]
 
+#[allow(dead_code, reason = "shared with the other real tests")]
 mod machine;
 
 use flipside_model::{Leg, MachineId};
@@ -423,7 +424,7 @@ async fn a_failing_leg_is_dropped_and_no_write_is_lost() {
         .resync_start(M1, &data0, Leg::A, Leg::B, ResyncStart::Bitmap, 0);
     start.await.expect("started");
     until("it failed", || async {
-        matches!(resync_phase(&bench).await, ResyncPhase::Failed(_))
+        matches!(bench.resync_phase().await, ResyncPhase::Failed(_))
     })
     .await;
     bench.state(M1, RunState::Running).await;
@@ -573,13 +574,4 @@ async fn uefi_variables_belong_to_one_side() {
         !vars("m1.fd").exists() && !vars("m2.fd").exists(),
         "older ones go"
     );
-}
-
-async fn resync_phase(bench: &Bench) -> ResyncPhase {
-    bench
-        .system
-        .resync_poll(M1, &disk("data0"))
-        .await
-        .expect("polled")
-        .phase
 }

@@ -18,15 +18,9 @@ async fn only_what_changed_is_copied_and_the_legs_are_equal() {
     bench.boot().await;
     bench.writes(M1, 5).await;
     let data0 = disk("data0");
-    bench.system.pause(M1).await.expect("paused");
-    bench
-        .system
-        .set_legs(M1, &data0, &[Leg::A])
-        .await
-        .expect("swapped");
-    bench.system.resume(M1).await.expect("continued");
+    bench.simplex().await;
     bench.writes(M1, 100).await;
-    assert_eq!(resync_phase(&bench).await, ResyncPhase::None);
+    assert_eq!(bench.resync_phase().await, ResyncPhase::None);
     let start = |how| {
         bench
             .system
@@ -94,13 +88,7 @@ async fn a_resynchronisation_given_up_begins_again() {
     bench.boot().await;
     bench.writes(M1, 300).await;
     let data0 = disk("data0");
-    bench.system.pause(M1).await.expect("paused");
-    bench
-        .system
-        .set_legs(M1, &data0, &[Leg::A])
-        .await
-        .expect("swapped");
-    bench.system.resume(M1).await.expect("continued");
+    bench.simplex().await;
     bench.writes(M1, 300).await;
     for (how, rate) in [(ResyncStart::Bitmap, MIB), (ResyncStart::Compare, 4 * MIB)] {
         bench
@@ -108,7 +96,7 @@ async fn a_resynchronisation_given_up_begins_again() {
             .resync_start(M1, &data0, Leg::A, Leg::B, how, rate)
             .await
             .expect("started");
-        assert_eq!(resync_phase(&bench).await, ResyncPhase::Copying);
+        assert_eq!(bench.resync_phase().await, ResyncPhase::Copying);
         bench
             .system
             .resync_cancel(M1, &data0)
@@ -119,7 +107,7 @@ async fn a_resynchronisation_given_up_begins_again() {
             .resync_cancel(M1, &data0)
             .await
             .expect("twice is once");
-        assert_eq!(resync_phase(&bench).await, ResyncPhase::None);
+        assert_eq!(bench.resync_phase().await, ResyncPhase::None);
         bench.writes(M1, 100).await;
     }
     // A server that was restarted finds the job in the machine.
@@ -156,18 +144,9 @@ async fn drop_connection(bench: &Bench) {
     bench.system.disconnect().await;
 }
 
-async fn resync_phase(bench: &Bench) -> ResyncPhase {
-    bench
-        .system
-        .resync_poll(M1, &disk("data0"))
-        .await
-        .expect("polled")
-        .phase
-}
-
 async fn nearly(bench: &Bench) {
     until("nearly done", || async {
-        let phase = resync_phase(bench).await;
+        let phase = bench.resync_phase().await;
         assert!(!matches!(phase, ResyncPhase::Failed(_)), "{phase:?}");
         phase == ResyncPhase::Nearly
     })

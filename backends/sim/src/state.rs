@@ -254,15 +254,7 @@ impl State {
         }
         Self {
             spec: spec.clone(),
-            book: LegBook {
-                version: LegBook::VERSION,
-                generation: 0,
-                clean: true,
-                owner: None,
-                last_machine: MachineId(0),
-                pause_until_ms: None,
-                disks,
-            },
+            book: LegBook::new(disks),
             legs,
             options,
             machines: BTreeMap::new(),

@@ -3,11 +3,10 @@
 use crate::context::{Cx, Exclusive, POLL};
 use crate::legs;
 use flipside_model::{
-    DiskName, Fact, LegBook, LegRole, MachineId, OperationalState, Problem, ProblemCode, Severity,
-    Side, StaleReason, UpgradeState, planted,
+    DiskName, Fact, LegBook, LegPair, LegRole, MachineId, OperationalState, Problem, ProblemCode,
+    Severity, Side, StaleReason, UpgradeState, planted,
 };
 use flipside_platform::{DiskSource, RunState, StartMode, StartPlan};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long a guest may take to shut down before the administrator is asked to decide: systemd's own limit for a unit
@@ -66,8 +65,6 @@ pub(crate) async fn boot(cx: &Cx) -> Result<MachineId, Problem> {
         })
         .await?;
     let (machine, unclean) = prepared;
-    // Whose firmware variables go on: the last machine that was the system, not one that was taken back.
-    let previous = cx.ledger.machine_before(side, machine);
     if unclean && before.last_machine != MachineId(0) {
         let text = "the system did not end cleanly: it starts from the authority legs, the others are compared";
         cx.ledger.log(Severity::Warning, text)?;
@@ -76,12 +73,7 @@ pub(crate) async fn boot(cx: &Cx) -> Result<MachineId, Problem> {
         side,
         machine: Some(machine),
     })?;
-    let plan = StartPlan {
-        mode: StartMode::Boot { after: previous },
-        disks: live_disks(&book),
-    };
-    cx.ports.machine.start(machine, &plan).await?;
-    cx.ports.machine.set_link(machine, true).await?;
+    start_linked(cx, side, machine, &book).await?;
     drop(held);
     Ok(machine)
 }
@@ -96,11 +88,37 @@ fn system_side(cx: &Cx) -> Side {
     }
 }
 
-fn live_disks(book: &LegBook) -> BTreeMap<DiskName, DiskSource> {
-    book.disks
-        .iter()
-        .map(|(name, pair)| (name.clone(), DiskSource::Legs(pair.live())))
-        .collect()
+/// Starts a machine on the live legs and connects it. A start that was whole is not repeated.
+async fn start_linked(
+    cx: &Cx,
+    side: Side,
+    machine: MachineId,
+    book: &LegBook,
+) -> Result<(), Problem> {
+    let legs = |(name, pair): (&DiskName, &LegPair)| (name.clone(), DiskSource::Legs(pair.live()));
+    let plan = StartPlan {
+        mode: StartMode::Boot {
+            // Whose firmware variables go on: the last machine that was the system, not one that was taken back.
+            after: cx.ledger.machine_before(side, machine),
+        },
+        disks: book.disks.iter().map(legs).collect(),
+    };
+    cx.ports.machine.start(machine, &plan).await?;
+    cx.ports.machine.set_link(machine, true).await?;
+    Ok(())
+}
+
+/// Says whether a machine is gone. One whose guest has panicked or shut itself down cannot be continued: it is ended, and
+/// as good as gone (fault 40).
+pub(crate) async fn gone(cx: &Cx, machine: MachineId) -> Result<bool, Problem> {
+    Ok(match cx.view(machine).await?.run {
+        RunState::Shutdown | RunState::Panicked => {
+            let _held = cx.exclusive().await?;
+            cx.ports.machine.end(machine).await?;
+            true
+        }
+        run => !run.is_present(),
+    })
 }
 
 /// After the decision to commit only the new software counts: if its machine has ended, it boots from its own legs and
@@ -109,18 +127,9 @@ pub(crate) async fn boot_committed(cx: &Cx) -> Result<(), Problem> {
     if system_side(cx) != Side::Upgrade {
         return Ok(());
     }
-    let owner = cx.book().await?.owner;
-    let gone = match owner {
+    let gone = match cx.book().await?.owner {
         None => true,
-        Some(machine) => match cx.view(machine).await?.run {
-            RunState::Absent => true,
-            RunState::Shutdown | RunState::Panicked => {
-                let _held = cx.exclusive().await?;
-                cx.ports.machine.end(machine).await?;
-                true
-            }
-            _ => false,
-        },
+        Some(machine) => gone(cx, machine).await?,
     };
     if gone {
         let text = "the Upgrade Side's machine has ended; it boots from its own disks";
@@ -169,15 +178,8 @@ async fn finish_start(cx: &Cx) -> Result<(), Problem> {
     }
     let view = cx.view(machine).await?;
     if !view.link_up {
-        // It has never served, so it is still as it was started; a start that was whole is not repeated.
-        let plan = StartPlan {
-            mode: StartMode::Boot {
-                after: cx.ledger.machine_before(side, machine),
-            },
-            disks: live_disks(&book),
-        };
-        cx.ports.machine.start(machine, &plan).await?;
-        cx.ports.machine.set_link(machine, true).await?;
+        // It has never served, so it is still as it was started.
+        start_linked(cx, side, machine, &book).await?;
     }
     drop(held);
     cx.ports.network.open(machine).await?;

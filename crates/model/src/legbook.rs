@@ -126,6 +126,19 @@ impl LegBook {
     /// Version of the format this code writes.
     pub const VERSION: u32 = 1;
 
+    /// The first book of a system that was never started.
+    pub fn new(disks: BTreeMap<DiskName, LegPair>) -> Self {
+        Self {
+            version: Self::VERSION,
+            generation: 0,
+            clean: true,
+            owner: None,
+            last_machine: MachineId(0),
+            pause_until_ms: None,
+            disks,
+        }
+    }
+
     /// Marks every leg but the authority stale, as after an end without a clean stop (fault 7).
     pub fn mark_unclean(&mut self) -> Vec<(DiskName, Leg)> {
         let mut marked = Vec::new();

@@ -73,6 +73,41 @@ pub fn config() -> UpgradeConfig {
     }
 }
 
+/// Begins what goes on beside a server: the guard, and a client that never stops writing.
+pub fn beside(world: &SimWorld) -> (JoinHandle<()>, JoinHandle<()>) {
+    let guard_world = world.clone();
+    let guard = tokio::spawn(async move {
+        loop {
+            guard_world.guard_tick();
+            tokio::time::sleep(GUARD).await;
+        }
+    });
+    let client_world = world.clone();
+    let client = tokio::spawn(async move {
+        loop {
+            client_world.client_write();
+            tokio::time::sleep(CLIENT).await;
+        }
+    });
+    (guard, client)
+}
+
+/// Waits until nothing is Busy.
+pub async fn not_busy(system: &System) -> End {
+    let mut changes = system.changes();
+    loop {
+        let status = system.status();
+        if status.operational_state != OperationalState::Busy {
+            return End::State(
+                status.upgrade_state,
+                status.operational_state,
+                status.problem.map(|p| p.to_string()),
+            );
+        }
+        changes.changed().await.expect("the ledger lives");
+    }
+}
+
 impl Bench {
     /// Makes a duplexed system that is off, and starts its server.
     pub async fn new(system_disks: usize, data_disks: usize) -> Bench {
@@ -83,20 +118,7 @@ impl Bench {
     pub async fn with(system_disks: usize, data_disks: usize, options: SimOptions) -> Bench {
         let spec = example_spec(system_disks, data_disks);
         let world = SimWorld::new(&spec, options);
-        let guard_world = world.clone();
-        let guard = tokio::spawn(async move {
-            loop {
-                guard_world.guard_tick();
-                tokio::time::sleep(GUARD).await;
-            }
-        });
-        let client_world = world.clone();
-        let client = tokio::spawn(async move {
-            loop {
-                client_world.client_write();
-                tokio::time::sleep(CLIENT).await;
-            }
-        });
+        let (guard, client) = beside(&world);
         let mut bench = Bench {
             spec,
             world,
@@ -250,20 +272,7 @@ impl Bench {
     /// Waits until nothing is Busy.
     pub async fn settled(&mut self) -> End {
         let system = self.system().clone();
-        let mut changes = system.changes();
-        let wait = async {
-            loop {
-                let status = system.status();
-                if status.operational_state != OperationalState::Busy {
-                    return End::State(
-                        status.upgrade_state,
-                        status.operational_state,
-                        status.problem.map(|p| p.to_string()),
-                    );
-                }
-                changes.changed().await.expect("the ledger lives");
-            }
-        };
+        let wait = not_busy(&system);
         let end = tokio::select! {
             biased;
             () = self.world.await_crash() => End::Crashed,

@@ -6,71 +6,8 @@
 //! All invariants are checked all the time (reliability.md sections 1 and 2; SM-16, SM-20, invariants 13 to 16).
 
 use flipside_backend_sim::{Fault, FaultKind};
-use flipside_model::{Command, UpgradeState as S};
+use flipside_prove::ways::{Way, story};
 use flipside_prove::{Bench, run};
-use std::time::Duration;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
-    Commit,
-    AbortInMerge,
-    AbortInSplit,
-}
-
-const WAYS: [Way; 3] = [Way::Commit, Way::AbortInMerge, Way::AbortInSplit];
-
-async fn story(bench: &mut Bench, way: Way) -> Result<(), String> {
-    let reached = walk(bench, way).await?;
-    let expected = if reached == S::Commit { "2.0" } else { "1.0" };
-    let end = bench.reach(Command::Finish, S::Idle).await?;
-    if end != S::Idle {
-        return Err(format!("finished in {end}"));
-    }
-    bench.duplex().await?;
-    bench
-        .until(Duration::from_secs(300), |b| b.world.client_ok())
-        .await;
-    bench.check()?;
-    if bench.version().as_deref() != Some(expected) {
-        return Err(format!(
-            "serves {:?} after {reached}, not {expected}",
-            bench.version()
-        ));
-    }
-    for disk in &bench.spec.disks {
-        if bench.world.differing_bytes(&disk.name) > 0 {
-            return Err(format!("the legs of {} differ", disk.name));
-        }
-    }
-    if bench.world.machines().len() != 1 {
-        return Err(format!("left over: {:?}", bench.world.machines()));
-    }
-    Ok(())
-}
-
-async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
-    if bench.reach(Command::Split, S::Split).await? == S::Abort {
-        return Ok(S::Abort);
-    }
-    if way == Way::AbortInSplit {
-        return bench.reach(Command::Abort, S::Abort).await;
-    }
-    let upgrade = bench
-        .system()
-        .machine_for(None)
-        .map_err(|p| p.to_string())?;
-    bench
-        .world
-        .install(upgrade, "2.0")
-        .map_err(|e| e.to_string())?;
-    if bench.reach(Command::Merge, S::Merge).await? == S::Abort {
-        return Ok(S::Abort);
-    }
-    match way {
-        Way::Commit => bench.reach(Command::Commit, S::Commit).await,
-        _ => bench.reach(Command::Abort, S::Abort).await,
-    }
-}
 
 /// Runs a way with a fault; returns the number of changing calls it made.
 fn try_way(way: Way, fault: Option<(u64, FaultKind)>) -> Result<u64, String> {
@@ -97,7 +34,7 @@ fn try_way(way: Way, fault: Option<(u64, FaultKind)>) -> Result<u64, String> {
 fn every_call(kind: &FaultKind) {
     let mut failures = Vec::new();
     let mut runs = 0;
-    for way in WAYS {
+    for way in Way::CORE {
         let effects = try_way(way, None).expect("without a fault");
         for n in 1..=effects {
             runs += 1;

@@ -10,8 +10,8 @@ use flipside_backend_qemu::{DiskContent, create_disk, open_system};
 use flipside_config::{parse_mac, parse_network, parse_publish};
 use flipside_model::api::{CreateEvent, CreateRequest, DiskSourceSpec};
 use flipside_model::{
-    DiskName, DiskRole, DiskSpec, Leg, LegBook, LegEntry, LegPair, LegPaths, LegRole, MachineId,
-    Problem, ProblemCode, Progress, Publish, SystemSpec,
+    DiskName, DiskRole, DiskSpec, Leg, LegBook, LegEntry, LegPair, LegPaths, LegRole, Problem,
+    ProblemCode, Progress, Publish, SystemSpec,
 };
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -300,15 +300,7 @@ async fn fill(
             legs,
         });
     }
-    let book = LegBook {
-        version: LegBook::VERSION,
-        generation: 0,
-        clean: true,
-        owner: None,
-        last_machine: MachineId(0),
-        pause_until_ms: None,
-        disks,
-    };
+    let book = LegBook::new(disks);
     open_system(spec.clone(), registry.state_dir())?
         .legs()
         .store(&book)

@@ -218,15 +218,7 @@ fn new_book(spec: &SystemSpec) -> Result<LegBook, String> {
         };
         disks.insert(disk.name.clone(), pair);
     }
-    Ok(LegBook {
-        version: LegBook::VERSION,
-        generation: 0,
-        clean: true,
-        owner: None,
-        last_machine: MachineId(0),
-        pause_until_ms: None,
-        disks,
-    })
+    Ok(LegBook::new(disks))
 }
 
 #[async_trait]

@@ -8,7 +8,8 @@ use flipside_model::{
     SystemSpec,
 };
 use flipside_platform::{
-    DiskSource, DiskView, MachinePort, MachineView, RunState, StartMode, StartPlan,
+    DiskPort, DiskSource, DiskView, MachinePort, MachineView, ResyncPhase, RunState, StartMode,
+    StartPlan,
 };
 use program::Program;
 use serde_json::Value;
@@ -128,6 +129,20 @@ impl Bench {
 
     pub(crate) async fn disk_view(&self, id: MachineId, name: &str) -> DiskView {
         self.view(id).await.disks[&disk(name)].clone()
+    }
+
+    /// How far the resynchronisation of `data0` is.
+    pub(crate) async fn resync_phase(&self) -> ResyncPhase {
+        let view = self.system.resync_poll(M1, &disk("data0")).await;
+        view.expect("polled").phase
+    }
+
+    /// Lets machine 1 run `data0` on leg A alone.
+    pub(crate) async fn simplex(&self) {
+        self.system.pause(M1).await.expect("paused");
+        let swapped = self.system.set_legs(M1, &disk("data0"), &[Leg::A]).await;
+        swapped.expect("swapped");
+        self.system.resume(M1).await.expect("continued");
     }
 
     /// The number the guest acknowledged last.

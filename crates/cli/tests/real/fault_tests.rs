@@ -2,7 +2,7 @@
 
 use crate::real::figures::Figures;
 use crate::real::{BOOT, Lab, NAME, client, processes, until};
-use crate::{READY, SERVED, abort, split};
+use crate::{READY, SERVED, split, taken_back};
 use flipside_model::{PartnerState, UpgradeState as S};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
@@ -23,17 +23,6 @@ fn upgrade_machine(lab: &Lab) -> i32 {
 fn signal(lab: &Lab, pid: i32, signal: Signal) {
     assert!(processes::names(pid, &lab.dir), "not ours: {pid}");
     kill_process(Pid::from_raw(pid).expect("a process"), signal).expect("ours");
-}
-
-/// The Upgrade Side is taken back, the users noticed nothing, and nothing is lost.
-#[track_caller]
-fn taken_back(lab: &Lab, began: Instant, figures: &mut Figures, what: &str) {
-    abort(lab, figures);
-    lab.finish();
-    lab.client().settle();
-    let failed = lab.client().failures_since(began);
-    assert!(failed.is_empty(), "{what}: {failed:#?}");
-    lab.note(&format!("{what}: taken back, no request failed"));
 }
 
 // Faults 29, 38 and 40: whatever the Upgrade Side does, Production serves, a merge is refused, an abort takes it back.
@@ -57,7 +46,8 @@ fn an_upgrade_side_in_trouble_harms_nobody() {
     until("the Upgrade Side answers again", NOTICED, || {
         (lab.try_sh(None, "true").status == Some(0)).then_some(())
     });
-    taken_back(&lab, began, &mut figures, "QEMU stopped and continued");
+    taken_back(&lab, began, &mut figures);
+    lab.note("QEMU stopped and continued");
 
     let began = lab.client().settle();
     split(&lab, &mut figures);
@@ -71,7 +61,8 @@ fn an_upgrade_side_in_trouble_harms_nobody() {
     });
     lab.refused(&["merge", NAME, "--yes"], 1, &[]);
     lab.serves(SERVED, "after the Upgrade Side's panic");
-    taken_back(&lab, began, &mut figures, "a panic");
+    taken_back(&lab, began, &mut figures);
+    lab.note("a panic");
 
     let began = lab.client().settle();
     split(&lab, &mut figures);
@@ -82,7 +73,8 @@ fn an_upgrade_side_in_trouble_harms_nobody() {
     let merge = lab.run(&["merge", NAME, "--yes"]);
     assert_eq!(merge.status, Some(1), "{}{}", merge.out, merge.err);
     lab.serves(SERVED, "without an agent on the Upgrade Side");
-    taken_back(&lab, began, &mut figures, "no agent");
+    taken_back(&lab, began, &mut figures);
+    lab.note("no agent");
     lab.stop_and_compare();
 }
 

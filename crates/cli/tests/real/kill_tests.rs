@@ -3,7 +3,7 @@
 use crate::real::figures::Figures;
 use crate::real::kills::Kills;
 use crate::real::{self, Lab, NAME, processes, until};
-use crate::{MARK, READY, RESYNC, SERVED, abort, split};
+use crate::{MARK, READY, RESYNC, SERVED, abort, split, taken_back};
 use flipside_model::{MirrorStatus, OperationalState as O, Status, UpgradeState as S};
 use std::time::Duration;
 
@@ -227,11 +227,7 @@ fn kill_the_upgrade_side_and_the_guard() {
     });
     lab.serves(SERVED, "after the loss of the Upgrade Side");
     lab.refused(&["run", NAME, "--", "true"], 125, &[]);
-    abort(&lab, &mut figures);
-    lab.finish();
-    lab.client().settle();
-    let failed = lab.client().failures_since(began);
-    assert!(failed.is_empty(), "{failed:#?}");
+    taken_back(&lab, began, &mut figures);
     assert_eq!(lab.boot_id(), first_boot);
     all_is_there(&lab, false);
 

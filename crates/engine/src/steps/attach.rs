@@ -50,15 +50,8 @@ fn has_live(view: &MachineView, book: &LegBook, disk: &DiskName) -> bool {
 /// Makes a side the owner of data and network, and lets it run.
 pub(super) async fn attach(cx: &Cx, side: Side) -> Step {
     let present = match cx.facts().machine(side) {
-        Some(machine) => match cx.view(machine).await?.run {
-            RunState::Shutdown | RunState::Panicked if side == Side::Production => {
-                // It cannot be continued: as good as gone (fault 40).
-                let _held = cx.exclusive().await?;
-                cx.ports.machine.end(machine).await?;
-                false
-            }
-            run => run.is_present(),
-        },
+        Some(machine) if side == Side::Production => !power::gone(cx, machine).await?,
+        Some(machine) => cx.view(machine).await?.run.is_present(),
         None => false,
     };
     if !present {

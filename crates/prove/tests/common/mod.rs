@@ -6,10 +6,12 @@ use flipside_backend_sim::{SimOptions, SimWorld, example_spec};
 use flipside_engine::{Ledger, Request, Stamped, System, SystemOptions};
 use flipside_journal::{Journal, MemoryDisk, MemoryStorage};
 use flipside_model::{
-    Command, DiskName, Entry, HealthCheck, OperationalState, Problem, ProblemCode, Record,
-    ServiceName, Side, Status, StepResult, SystemSpec, Timeouts, UpgradeConfig, UpgradeState,
+    Command, DiskName, Entry, OperationalState, Problem, ProblemCode, Record, Side, Status,
+    StepResult, SystemSpec, Timeouts, UpgradeConfig, UpgradeState,
 };
 use flipside_platform::RunState;
+use flipside_prove::End;
+use flipside_prove::bench::{beside, not_busy};
 use flipside_session::SessionState;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -39,27 +41,13 @@ pub struct Bench {
     client: JoinHandle<()>,
 }
 
-/// How an operation ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
-    State(UpgradeState, OperationalState, Option<String>),
-    Crashed,
-}
-
 pub fn config() -> UpgradeConfig {
     UpgradeConfig {
-        services: ["db.service", "web.service"]
-            .iter()
-            .map(|s| ServiceName::new(s).expect("valid"))
-            .collect(),
-        health: vec![HealthCheck {
-            command: vec!["true".to_owned()],
-        }],
         timeouts: Timeouts {
             health: 3,
             ..Timeouts::default()
         },
-        ..UpgradeConfig::none()
+        ..flipside_prove::config()
     }
 }
 
@@ -76,20 +64,7 @@ impl Bench {
     pub async fn with(system_disks: usize, data_disks: usize, options: SimOptions) -> Bench {
         let spec = example_spec(system_disks, data_disks);
         let world = SimWorld::new(&spec, options);
-        let guard_world = world.clone();
-        let guard = tokio::spawn(async move {
-            loop {
-                guard_world.guard_tick();
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        });
-        let client_world = world.clone();
-        let client = tokio::spawn(async move {
-            loop {
-                client_world.client_write();
-                tokio::time::sleep(Duration::from_millis(37)).await;
-            }
-        });
+        let (guard, client) = beside(&world);
         let mut bench = Bench {
             spec,
             world,
@@ -227,20 +202,7 @@ impl Bench {
     /// Waits until nothing is Busy.
     pub async fn settled(&mut self) -> End {
         let system = self.system().clone();
-        let mut changes = system.changes();
-        let wait = async {
-            loop {
-                let status = system.status();
-                if status.operational_state != OperationalState::Busy {
-                    return End::State(
-                        status.upgrade_state,
-                        status.operational_state,
-                        status.problem.map(|p| p.to_string()),
-                    );
-                }
-                changes.changed().await.expect("the ledger lives");
-            }
-        };
+        let wait = not_busy(&system);
         let end = tokio::select! {
             end = tokio::time::timeout(HUNG, wait) => end.unwrap_or_else(|_| panic!("hung: {:#?}", self.status())),
             () = self.world.await_crash() => End::Crashed,
@@ -417,16 +379,6 @@ impl Drop for Bench {
 
 fn amiss(what: &str) -> Problem {
     Problem::new(ProblemCode::Internal, what)
-}
-
-/// Runs a test on a single-threaded runtime with a paused clock, so that one run is like the other.
-pub fn run<F: Future>(test: impl FnOnce() -> F) -> F::Output {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .start_paused(true)
-        .build()
-        .expect("a runtime")
-        .block_on(test())
 }
 
 /// Runs a story; a panic (a hang, most often) is a failure like others.

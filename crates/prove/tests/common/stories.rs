@@ -1,12 +1,13 @@
 //! Stories besides the three ways: what a way with one fault does not come to.
 
+use super::Bench;
 use super::story::whole_again;
-use super::{Bench, End, run};
 use flipside_backend_sim::{At, Fault, FaultKind, LegFault, SimOptions};
 use flipside_engine::Stamped;
 use flipside_journal::{Fault as DiskFault, Journal, MemoryDisk, MemoryStorage};
 use flipside_model::{Command, DiskName, Leg, OperationalState as O, UpgradeState as S};
 use flipside_platform::PortErrorKind;
+use flipside_prove::{End, run};
 use std::io::ErrorKind;
 use std::time::Duration;
 

@@ -1,9 +1,10 @@
 //! The ways through a session, what must be so at their end, and one fault on them.
 
-use super::{Bench, run, unpanicked};
+use super::{Bench, unpanicked};
 use flipside_backend_sim::{Fault, FaultKind, GuestConfig, glob};
 use flipside_journal::Fault as DiskFault;
 use flipside_model::{Command, Fact, ProblemCode, Record, UpgradeState as S};
+use flipside_prove::run;
 use std::io::ErrorKind;
 use std::time::Duration;
 
