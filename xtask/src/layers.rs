@@ -92,6 +92,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// What the tests of every package may use besides.
 const TESTS_MAY_USE: &str = "flipside-testkit";
 
+/// The tests of the command line read the journal that a power cut left, without asking the server.
+const READ_BY_TESTS: (&str, &str) = ("flipside-cli", "flipside-journal");
+
 /// What the tests of these packages may use besides.
 const SIMULATION: &str = "flipside-backend-sim";
 const TESTED_WITH_SIMULATION: &[&str] = &[
@@ -170,6 +173,7 @@ fn check(workspace: &Table, manifests: &[(String, Table)]) -> Vec<String> {
                 || used.starts_with("flipside-");
             let for_tests = kind == Kind::Tests
                 && (used == TESTS_MAY_USE
+                    || (name, used.as_str()) == READ_BY_TESTS
                     || (used == SIMULATION && TESTED_WITH_SIMULATION.contains(&name)));
             if ours && !may_use.contains(&used.as_str()) && !for_tests {
                 problems.push(format!(

@@ -7,11 +7,17 @@
 mod fault_tests;
 #[path = "real/kill_tests.rs"]
 mod kill_tests;
+#[path = "real/leg_faults.rs"]
+mod leg_faults;
+#[path = "real/merge_faults.rs"]
+mod merge_faults;
 #[path = "real/power_cut.rs"]
 mod power_cut;
 mod real;
 #[path = "real/soak.rs"]
 mod soak;
+#[path = "real/split_faults.rs"]
+mod split_faults;
 
 use flipside_model::{LegStatus, OperationalState as O, Status, UpgradeState as S};
 use real::figures::Figures;

@@ -12,12 +12,14 @@ pub(crate) mod processes;
 pub(crate) mod qmp;
 pub(crate) mod server;
 pub(crate) mod shell;
+pub(crate) mod state_disk;
 pub(crate) mod write_log;
 
 use client::Client;
 use flipside_model::{MirrorStatus, OperationalState, Status, UpgradeState};
 use legs::Watcher;
 use server::Server;
+use state_disk::StateDisk;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -103,6 +105,14 @@ pub(crate) fn images() -> Option<PathBuf> {
 /// One guest at a time, also for who runs all tests in one process.
 static ONE: Mutex<()> = Mutex::new(());
 
+/// What a test puts below flipside, to be broken.
+#[derive(Default)]
+pub(crate) struct Extras {
+    /// Nodes of QEMU between the legs and their files: `FLIPSIDE_TEST_CHAIN`.
+    pub(crate) chain: Option<String>,
+    pub(crate) state_disk: Option<StateDisk>,
+}
+
 /// The laboratory.
 pub(crate) struct Lab {
     pub(crate) dir: PathBuf,
@@ -111,6 +121,8 @@ pub(crate) struct Lab {
     began: Instant,
     client: Option<Client>,
     watcher: Option<Watcher>,
+    /// The file system of what flipside keeps of its systems, where it is one of its own.
+    pub(crate) state_disk: Option<StateDisk>,
     keep: Option<tempfile::TempDir>,
     _alone: MutexGuard<'static, ()>,
 }
@@ -118,23 +130,25 @@ pub(crate) struct Lab {
 impl Lab {
     /// Makes a state directory and starts a server on it.
     pub(crate) fn new() -> Self {
-        Self::with(|_| None)
+        Self::with(|_| Extras::default())
     }
 
-    /// As `new`, with nodes of QEMU for tests between the legs and their files.
-    fn with(chain: impl FnOnce(&Path) -> Option<String>) -> Self {
+    /// As `new`, with what a test puts below flipside.
+    fn with(extras: impl FnOnce(&Path) -> Extras) -> Self {
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         sweep();
         let keep = directory();
         std::fs::write(keep.path().join(OWNER), std::process::id().to_string()).expect("written");
         let dir = keep.path().to_owned();
-        let server = Server::new(&dir, chain(&dir));
+        let extras = extras(&dir);
+        let server = Server::new(&dir, extras.chain);
         let mut lab = Self {
             port: free_port(),
             server,
             began: Instant::now(),
             client: None,
             watcher: Some(Watcher::start(&dir)),
+            state_disk: extras.state_disk,
             keep: Some(keep),
             _alone: alone,
             dir,
@@ -146,13 +160,13 @@ impl Lab {
 
     /// Makes a system of the small guest, boots it, checks it, and sends the client. None without the images.
     pub(crate) fn booted() -> Option<Self> {
-        Self::booted_with(|_| None)
+        Self::booted_with(|_| Extras::default())
     }
 
-    /// As `booted`, with nodes of QEMU for tests between the legs and their files.
-    pub(crate) fn booted_with(chain: impl FnOnce(&Path) -> Option<String>) -> Option<Self> {
+    /// As `booted`, with what a test puts below flipside.
+    pub(crate) fn booted_with(extras: impl FnOnce(&Path) -> Extras) -> Option<Self> {
         let images = images()?;
-        let mut lab = Self::with(chain);
+        let mut lab = Self::with(extras);
         let image = |name: &str| images.join(name).display().to_string();
         lab.ok(&[
             "system",
@@ -432,11 +446,11 @@ impl Drop for Lab {
         if let Some(client) = self.client.take() {
             client.stop();
         }
-        self.server.kill();
-        processes::end_all(&self.dir);
+        self.end();
         if let Some(watcher) = self.watcher.take() {
             watcher.stop();
         }
+        drop(self.state_disk.take());
         let wanted = failed && std::env::var_os("FLIPSIDE_TEST_KEEP").is_some();
         if let Some(keep) = self.keep.take().filter(|_| wanted) {
             println!("kept: {}", keep.keep().display());
@@ -445,6 +459,12 @@ impl Drop for Lab {
 }
 
 impl Lab {
+    /// Ends the server, the guard and every machine.
+    pub(crate) fn end(&mut self) {
+        self.server.kill();
+        processes::end_all(&self.dir);
+    }
+
     /// Prints what helps to understand a failure.
     fn tell(&self) {
         for file in ["server.log", "systems/mini/guard.log"] {

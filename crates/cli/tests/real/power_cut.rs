@@ -2,13 +2,17 @@
 //!
 //! The legs that every power cut falls back to (A, of both disks) are opened through QEMU's `blklogwrites`. Afterwards
 //! the log is replayed: at a flush the leg holds at least what was flushed; of what is written until the next flush any
-//! sectors may have arrived. Each image is repaired by e2fsck as a boot would, and read. Faults 6 and 7, invariant 8.
+//! sectors may have arrived. Each image is repaired by e2fsck as a boot would, and read. The same is done with the file
+//! system that holds the journal and the leg book. Faults 6 and 7, invariants 8, 10 and 17.
 
 use crate::real::figures::Figures;
+use crate::real::state_disk::{Mounted, StateDisk};
 use crate::real::write_log::{self, Replay};
-use crate::real::{Lab, NAME, images, moment};
+use crate::real::{Extras, Lab, NAME, images, moment};
 use crate::{MARK, merge, split};
-use serde_json::json;
+use flipside_journal::{FileStorage, Journal};
+use flipside_model::LegBook;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,21 +25,47 @@ const LOOK_AT: u64 = 100;
 /// The system leg is larger, and only its file system can be checked.
 const LOOK_AT_SYSTEM: u64 = 20;
 
+/// So many boundaries of the file system of the journal are looked at, each with one image more of a cut after it.
+const LOOK_AT_STATE: u64 = 60;
+
+/// A night looks at more of them: `FLIPSIDE_POWER_CUTS` is the factor.
+fn look_at(boundaries: u64) -> u64 {
+    let factor = std::env::var("FLIPSIDE_POWER_CUTS");
+    boundaries * factor.map_or(1, |text| text.parse().expect("a whole number"))
+}
+
 /// Between two notes of what was promised by then.
 const NOTE_EVERY: Duration = Duration::from_millis(200);
 
 /// Where the file system of the system disk begins.
 const PARTITION: u64 = 1024 * 1024;
 
-/// What was promised at the moment when so many entries were in the log.
+/// What was promised at the moment when so many entries were in the logs.
 #[derive(Clone, Copy)]
 struct Promise {
     acknowledged: usize,
     entries: u64,
+    /// The last record of the session that a client was shown, and the generation of the leg book.
+    record: u64,
+    book: u64,
+    state_entries: u64,
 }
 
 fn log_of(dir: &Path, disk: &str) -> PathBuf {
     dir.join(format!("{disk}.writes"))
+}
+
+fn extras(dir: &Path) -> Extras {
+    let missing = StateDisk::missing();
+    if let Some(why) = &missing {
+        println!("skipped: power cuts of the journal's file system: {why}");
+    }
+    Extras {
+        chain: Some(chain(dir)),
+        state_disk: missing
+            .is_none()
+            .then(|| StateDisk::mounted(dir, &dir.join("systems"))),
+    }
 }
 
 fn chain(dir: &Path) -> String {
@@ -85,16 +115,34 @@ fn keys(image: &Path) -> Result<Vec<String>, String> {
     Ok(keys)
 }
 
+/// Reads a leg book in a folder of the system's state, which it must be whole in whenever it is read.
+fn book_in(system: &Path) -> Result<LegBook, String> {
+    let bytes = std::fs::read(system.join("legs.json")).map_err(|e| format!("legs.json: {e}"))?;
+    serde_json::from_slice(&bytes).map_err(|e| format!("legs.json: {e}"))
+}
+
 /// Notes all the time what was promised by when.
 fn notary(lab: &Lab, stop: &Arc<AtomicBool>, notes: &Arc<Mutex<Vec<Promise>>>) {
     let (log, client) = (log_of(&lab.dir, "data0"), lab.client());
+    let state_log = lab.state_disk.as_ref().map(StateDisk::log);
+    let system = lab.dir.join("systems").join(NAME);
+    let (mut pending, mut book) = (None, 0);
     while !stop.load(Ordering::Acquire) {
         // In this order: what is acknowledged now is in the entries that are read after it.
         let acknowledged = client.acknowledged().len();
-        let entries = write_log::entries(&log);
+        let seen = book_in(&system).expect("it is whole").generation;
+        let record = lab.status().last_seq;
+        // A book that could be seen is durable once a record was written after it.
+        let (at, generation) = *pending.get_or_insert((record, seen));
+        if record > at {
+            (pending, book) = (None, generation);
+        }
         notes.lock().expect("whole").push(Promise {
             acknowledged,
-            entries,
+            entries: write_log::entries(&log),
+            record,
+            book,
+            state_entries: state_log.as_deref().map_or(0, write_log::entries),
         });
         moment(NOTE_EVERY);
     }
@@ -120,7 +168,7 @@ fn data_leg(lab: &Lab, notes: &[Promise], keys: &[String], before: &Path) -> usi
     let log = log_of(&lab.dir, "data0");
     let (base, cut) = (lab.dir.join("base.img"), lab.dir.join("cut.img"));
     let mut replay = Replay::new(&log, before, &base, 42);
-    let every = (flushes(&log, before, &base) / LOOK_AT).max(1);
+    let every = (flushes(&log, before, &base) / look_at(LOOK_AT)).max(1);
     let (mut seen, mut checked, mut most) = (0, 0, 0);
     while replay.next_flush() {
         seen += 1;
@@ -161,7 +209,7 @@ fn system_leg(lab: &Lab, until: u64, before: &Path) -> usize {
     let log = log_of(&lab.dir, "system0");
     let (base, cut) = (lab.dir.join("base.img"), lab.dir.join("cut.img"));
     let partition = lab.dir.join("partition.img");
-    let every = (flushes(&log, before, &base) / LOOK_AT_SYSTEM).max(1);
+    let every = (flushes(&log, before, &base) / look_at(LOOK_AT_SYSTEM)).max(1);
     let mut replay = Replay::new(&log, before, &base, 43);
     let (mut seen, mut checked) = (0, 0);
     while replay.next_flush() && replay.done() <= until {
@@ -179,10 +227,71 @@ fn system_leg(lab: &Lab, until: u64, before: &Path) -> usize {
     checked
 }
 
+/// Every record of a journal, with its number.
+fn records(folder: &Path) -> Result<Vec<(u64, Value)>, String> {
+    let storage = FileStorage::open(folder).map_err(|e| e.to_string())?;
+    let (_, opened) = Journal::<Value>::open(storage).map_err(|e| e.to_string())?;
+    let entries = opened.records.into_iter();
+    Ok(entries.map(|entry| (entry.seq, entry.record)).collect())
+}
+
+/// What a power cut left of the state: a true beginning of the journal with all that was shown, and a whole leg book.
+fn state_holds(image: &Path, promised: (u64, u64), whole: &[(u64, Value)]) -> Result<(), String> {
+    let at = image.with_extension("mounted");
+    let mounted = Mounted::new(image, &at)?;
+    let system = at.join(NAME);
+    let journal = records(&system.join("journal"))?;
+    if !whole.starts_with(&journal) {
+        return Err(format!("the journal is another one: {journal:?}"));
+    }
+    let last = journal.last().map_or(0, |(seq, _)| *seq);
+    let book = book_in(&system)?.generation;
+    drop(mounted);
+    if last < promised.0 || book < promised.1 {
+        return Err(format!(
+            "record {last} and leg book {book} are there, {promised:?} were promised"
+        ));
+    }
+    Ok(())
+}
+
+/// Looks at the file system of the journal and the leg book; returns how many images were checked.
+fn state(lab: &Lab, disk: &StateDisk, notes: &[Promise], whole: &[(u64, Value)]) -> usize {
+    let (base, cut) = (lab.dir.join("base.img"), lab.dir.join("cut.img"));
+    let mut replay = Replay::new(&disk.log(), &disk.before(), &base, 44);
+    let (mut seen, mut checked, mut most) = (0, 0, (0, 0));
+    let from = notes.first().map_or(0, |note| note.state_entries);
+    let every = (flushes(&disk.log(), &disk.before(), &base) / look_at(LOOK_AT_STATE)).max(1);
+    while replay.next_flush() {
+        seen += 1;
+        // Before the first note the system was being created.
+        if seen % every != 0 || replay.done() < from {
+            continue;
+        }
+        let by_then = notes.iter().filter(|n| n.state_entries <= replay.done());
+        let promised = by_then.fold((0, 0), |(r, b), n| (n.record.max(r), n.book.max(b)));
+        most = promised;
+        for torn in [false, true] {
+            if torn {
+                replay.cut(&cut, u64::MAX);
+            } else {
+                write_log::sparse_copy(&base, &cut);
+            }
+            if let Err(why) = state_holds(&cut, promised, whole) {
+                panic!("flush {seen} of the state, torn {torn}: {why}");
+            }
+            checked += 1;
+        }
+    }
+    lab.note(&format!("of {seen} flushes; promised at last: {most:?}"));
+    assert!(most.0 > 40 && most.1 > 4, "only {most:?} was looked for");
+    checked
+}
+
 #[test]
 fn a_power_cut_at_any_flush_loses_nothing() {
     let Some(folder) = images() else { return };
-    let Some(mut lab) = Lab::booted_with(|dir| Some(chain(dir))) else {
+    let Some(mut lab) = Lab::booted_with(extras) else {
         return;
     };
     let mut figures = Figures::default();
@@ -208,4 +317,14 @@ fn a_power_cut_at_any_flush_loses_nothing() {
     let system = system_leg(&lab, until, &folder.join("mini.raw"));
     lab.note(&format!("system0: {system} images of power cuts are whole"));
     assert!(data >= 100 && system >= 5, "too few");
+    let Some(mut disk) = lab.state_disk.take() else {
+        return;
+    };
+    lab.end();
+    let system = lab.dir.join("systems").join(NAME);
+    let whole = records(&system.join("journal")).expect("the journal is whole");
+    disk.unmount();
+    let images = state(&lab, &disk, &notes, &whole);
+    lab.note(&format!("state: {images} images of power cuts are whole"));
+    assert!(images >= 100, "too few");
 }

@@ -95,3 +95,12 @@ pub(crate) fn end_all(dir: &Path) {
         super::moment(Duration::from_millis(20));
     }
 }
+
+/// What a process has in memory, in KiB.
+#[track_caller]
+pub(crate) fn resident_kib(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let figure = line.and_then(|l| l.trim().split(' ').next()?.parse().ok());
+    figure.expect("a figure")
+}

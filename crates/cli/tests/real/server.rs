@@ -56,6 +56,11 @@ impl Server {
         self.dir.join("s")
     }
 
+    /// What is between the legs and their files from its next start on, wherever a leg is opened anew.
+    pub(crate) fn set_chain(&mut self, chain: Option<String>) {
+        self.chain = chain;
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()

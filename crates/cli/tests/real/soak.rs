@@ -33,12 +33,9 @@ struct Held {
 
 impl Held {
     fn by(pid: i32) -> Self {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-        let memory = line.and_then(|l| l.trim().split(' ').next()?.parse().ok());
         let files = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("ours");
         Self {
-            memory_kib: memory.expect("a figure"),
+            memory_kib: processes::resident_kib(pid),
             files: files.count(),
         }
     }
