@@ -1,0 +1,254 @@
+use super::*;
+use flipside_model::{
+    DiskName, DiskSpec, Firmware, Leg, LegEntry, LegPair, LegPaths, LegRole, MachineId,
+    NetworkSpec, StaleReason, SystemName,
+};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+fn spec() -> SystemSpec {
+    SystemSpec {
+        version: 1,
+        layout: 1,
+        name: SystemName::new("web").expect("valid"),
+        uuid: uuid::Uuid::nil(),
+        memory_mib: 1024,
+        cpus: 1,
+        firmware: Firmware::Bios,
+        network: NetworkSpec::User,
+        mac: "52:54:00:00:00:01".to_owned(),
+        publish: Vec::new(),
+        enclosures: [PathBuf::from("/a"), PathBuf::from("/b")],
+        disks: vec![DiskSpec {
+            name: DiskName::new("system0").expect("valid"),
+            role: DiskRole::System,
+            size: 1 << 20,
+            legs: LegPaths {
+                a: PathBuf::from("/a/s"),
+                b: PathBuf::from("/b/s"),
+            },
+        }],
+    }
+}
+
+fn book(other: LegRole) -> LegBook {
+    let leg = |role| LegEntry {
+        path: PathBuf::from("/x"),
+        inode: 1,
+        role,
+    };
+    LegBook {
+        version: 1,
+        generation: 1,
+        clean: false,
+        owner: Some(MachineId(1)),
+        last_machine: MachineId(1),
+        pause_until_ms: None,
+        disks: BTreeMap::from([(
+            DiskName::new("system0").expect("valid"),
+            LegPair {
+                a: leg(LegRole::Live),
+                b: leg(other),
+                authority: Leg::A,
+            },
+        )]),
+    }
+}
+
+fn good<'a>(spec: &'a SystemSpec, config: &'a UpgradeConfig, book: &'a LegBook) -> Observed<'a> {
+    Observed {
+        spec,
+        config,
+        book,
+        resync: Vec::new(),
+        running: true,
+        agent_silent: None,
+        memory_available_mib: 8192,
+        state_free_bytes: 100 << 30,
+        hypervisor: "QEMU 7.2.22".to_owned(),
+        hypervisor_bad: None,
+        not_forkable: None,
+        one_device: false,
+        leg_faults: Vec::new(),
+        services: vec![ServiceSeen {
+            unit: "nginx.service".to_owned(),
+            exists: true,
+            active: true,
+        }],
+        written: Vec::new(),
+    }
+}
+
+// RC-08, RC-11: every test reports; a good system has no warnings and no errors.
+#[test]
+fn a_good_system_passes_every_test_by_name() {
+    let (spec, config, book) = (spec(), UpgradeConfig::none(), book(LegRole::Live));
+    let findings = judge(&good(&spec, &config, &book));
+    assert_eq!(findings.len(), RULES.len());
+    assert!(findings.iter().all(|f| f.severity == Severity::Success));
+}
+
+// RC-09, RC-51: each rule can fail, names its component or says what to do, and hides no other rule.
+#[test]
+fn each_rule_fails_alone_and_hides_nothing() {
+    let (spec, config) = (spec(), UpgradeConfig::none());
+    let (fine, stale) = (
+        book(LegRole::Live),
+        book(LegRole::Stale(StaleReason::Session)),
+    );
+    let base = good(&spec, &config, &fine);
+    let gone = ServiceSeen {
+        unit: "x.service".to_owned(),
+        exists: false,
+        active: false,
+    };
+    let down = ServiceSeen {
+        unit: "y.service".to_owned(),
+        exists: true,
+        active: false,
+    };
+    let file = |path: &str| WrittenFile {
+        unit: "p".to_owned(),
+        path: path.to_owned(),
+    };
+    let cases: Vec<(Observed<'_>, Severity, &str)> = vec![
+        (
+            Observed {
+                running: false,
+                ..base.clone()
+            },
+            Severity::Error,
+            "is not running",
+        ),
+        (
+            Observed {
+                book: &stale,
+                ..base.clone()
+            },
+            Severity::Error,
+            "RDR disk is not duplexed",
+        ),
+        (
+            Observed {
+                leg_faults: vec![("system0".into(), "replaced".into())],
+                ..base.clone()
+            },
+            Severity::Error,
+            "replaced",
+        ),
+        (
+            Observed {
+                one_device: true,
+                ..base.clone()
+            },
+            Severity::Warning,
+            "one physical device",
+        ),
+        (
+            Observed {
+                agent_silent: Some("no".into()),
+                ..base.clone()
+            },
+            Severity::Error,
+            "does not answer",
+        ),
+        (
+            Observed {
+                memory_available_mib: 1323,
+                ..base.clone()
+            },
+            Severity::Error,
+            "1324 MiB",
+        ),
+        (
+            Observed {
+                state_free_bytes: 1,
+                ..base.clone()
+            },
+            Severity::Error,
+            "are free",
+        ),
+        (
+            Observed {
+                hypervisor_bad: Some("old".into()),
+                ..base.clone()
+            },
+            Severity::Error,
+            "must not be used",
+        ),
+        (
+            Observed {
+                not_forkable: Some("tpm".into()),
+                ..base.clone()
+            },
+            Severity::Error,
+            "cannot be forked",
+        ),
+        (
+            Observed {
+                services: vec![gone],
+                ..base.clone()
+            },
+            Severity::Error,
+            "does not exist",
+        ),
+        (
+            Observed {
+                services: vec![down],
+                ..base.clone()
+            },
+            Severity::Error,
+            "is not running",
+        ),
+        (
+            Observed {
+                written: vec![file("/var/lib/postgresql/15/x")],
+                ..base.clone()
+            },
+            Severity::Error,
+            "gone at Commit",
+        ),
+        (
+            Observed {
+                written: vec![file("/opt/state/x")],
+                ..base.clone()
+            },
+            Severity::Warning,
+            "gone at Commit",
+        ),
+    ];
+    for (seen, severity, text) in cases {
+        let findings = judge(&seen);
+        let bad: Vec<_> = findings
+            .iter()
+            .filter(|f| f.severity > Severity::Information)
+            .collect();
+        assert_eq!(bad.len(), 1, "{text}: {bad:?}");
+        assert_eq!(bad[0].severity, severity);
+        assert!(bad[0].text.contains(text), "{}", bad[0].text);
+        assert!(bad[0].advice.is_some(), "{text} has no advice");
+        assert_eq!(findings.len(), RULES.len(), "no rule is hidden");
+    }
+}
+
+#[test]
+fn accepted_losses_are_accepted_path_by_path() {
+    let (spec, fine) = (spec(), book(LegRole::Live));
+    let config = UpgradeConfig {
+        accept_loss: vec![AcceptLoss("/opt/state/".into())],
+        ..UpgradeConfig::none()
+    };
+    let file = |path: &str| WrittenFile {
+        unit: "p".to_owned(),
+        path: path.to_owned(),
+    };
+    let mut seen = good(&spec, &config, &fine);
+    seen.written = vec![file("/opt/state/x")];
+    assert_eq!(count(&judge(&seen)), (0, 0));
+    seen.written = vec![file("/opt/state2/x")];
+    assert_eq!(
+        count(&judge(&seen)),
+        (1, 0),
+        "a sibling with the same beginning is not accepted"
+    );
+}
