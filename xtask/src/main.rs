@@ -10,6 +10,7 @@ mod hosts;
 mod layers;
 mod repo;
 mod requirements;
+mod results;
 
 use std::process::ExitCode;
 
@@ -21,7 +22,9 @@ usage: cargo run -q -p xtask -- CHORE
   layers        the packages depend on each other only along the arrows of the design
   files         no Rust file is longer than 700 lines; from 600 on it is listed
   hosts         no committed file names a package registry's host or a path of one machine
-  faults        which tests cite which rows of the fault matrix: writes docs/fault-matrix.md
+  faults [REPORT]
+                which tests cite which rows of the fault matrix: writes docs/fault-matrix.md, with the results of
+                the tests in a JUnit report
   requirements  how many numbered requirements the code and the tests cite; never fails
 ";
 
@@ -29,7 +32,7 @@ fn main() -> Result<ExitCode> {
     let chore = std::env::args().nth(1).unwrap_or_default();
     let problems = match chore.as_str() {
         "layers" => layers::run()?,
-        "faults" => faults::run()?,
+        "faults" => faults::run(std::env::args().nth(2).as_deref())?,
         "files" => files::run()?,
         "hosts" => hosts::run()?,
         "requirements" => requirements::run()?,

@@ -31,6 +31,8 @@ pub(crate) struct Seen {
     pub partner: Option<PartnerState>,
     pub accelerator: Option<String>,
     pub book: Option<LegBook>,
+    /// The machine whose end was told, so that it is told once.
+    lost: Option<MachineId>,
     partner_machine: Option<MachineId>,
     was_up: bool,
     rebooting: bool,
@@ -124,11 +126,54 @@ impl Monitor {
         {
             cx.ledger.touch();
         }
-        if let (Some(machine), Some(view)) = (facts.production, view)
-            && matches!(view.run, RunState::Shutdown | RunState::Absent)
-        {
+        let ended = view.is_some_and(|view| {
+            matches!(
+                view.run,
+                RunState::Shutdown | RunState::Absent | RunState::Panicked
+            )
+        });
+        if let (Some(machine), true) = (serving, ended) {
+            self.notice_loss(cx, machine)?;
+        }
+        if let (Some(machine), true) = (facts.production, ended) {
             self.notice_end(cx, machine).await?;
         }
+        Ok(())
+    }
+
+    /// The machine that serves the users ended in a session: nothing happens by itself, but it is told what can be done
+    /// (faults 25 and 28, invariant 19).
+    fn notice_loss(&self, cx: &Cx, machine: MachineId) -> Result<(), Problem> {
+        let state = cx.state();
+        let told = self.seen().lost == Some(machine);
+        if told
+            || state.upgrade == UpgradeState::Idle
+            || state.operational == OperationalState::Busy
+        {
+            return Ok(());
+        }
+        self.update(|seen| seen.lost = Some(machine));
+        let upgraded = state.facts.upgrade == Some(machine);
+        let side = if upgraded {
+            Side::Upgrade
+        } else {
+            Side::Production
+        };
+        let problem = Problem::new(
+            ProblemCode::Failed,
+            format!("the machine of the {side}, which serves the users, has ended or hangs"),
+        )
+        .advise(match state.upgrade {
+            UpgradeState::Merge => {
+                "`flipside abort` brings the users back to the Production Side; every acknowledged write stays"
+            }
+            UpgradeState::Commit | UpgradeState::Abort | UpgradeState::Finish => {
+                "`flipside system start` boots it from its own legs"
+            }
+            _ => "`flipside abort` boots the Production Side from its own legs",
+        });
+        cx.ledger
+            .write(flipside_model::Record::problem(Severity::Error, &problem))?;
         Ok(())
     }
 

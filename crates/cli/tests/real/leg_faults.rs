@@ -8,23 +8,27 @@ use crate::real::figures::Figures;
 use crate::real::{Extras, Lab, NAME, until};
 use crate::{MARK, READY, RESYNC, SERVED, abort, merge, split};
 use flipside_model::{MirrorStatus, Status, UpgradeState as S};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Sectors of two different blocks of the resynchronisation; GRUB's image ends before them.
 const BAD_ON_A: u64 = 1800;
 const BAD_ON_B: u64 = 1950;
 
-/// Every write of these sectors fails, however often it is tried.
+/// A sector of a third block, which leg B cannot read the first time.
+const HARD_TO_READ_ON_B: u64 = 1670;
+
+/// Every write of the bad sectors fails, however often it is tried.
 fn chain() -> String {
-    let bad = |sector: u64| {
-        json!({
-            "driver": "blkdebug",
-            "inject-error": [{
-                "event": "none", "iotype": "write", "errno": 5, "sector": sector, "once": false,
-            }],
-        })
-    };
-    json!({ "system0/A": bad(BAD_ON_A), "system0/B": bad(BAD_ON_B) }).to_string()
+    let rule = |how: &str, sector: u64, once: bool| json!({ "event": "none", "iotype": how, "errno": 5, "sector": sector, "once": once });
+    let node = |rules: &[Value]| json!({ "driver": "blkdebug", "inject-error": rules });
+    json!({
+        "system0/A": node(&[rule("write", BAD_ON_A, false)]),
+        "system0/B": node(&[
+            rule("write", BAD_ON_B, false),
+            rule("read", HARD_TO_READ_ON_B, true),
+        ]),
+    })
+    .to_string()
 }
 
 fn extras(chain: Option<String>) -> Extras {
@@ -71,7 +75,7 @@ fn log_names(lab: &Lab, text: &str) {
     assert!(log.contains(text), "`{text}` is not in the log:\n{log}");
 }
 
-// Faults 16 and 17 in Idle, 74: a write that fails costs the leg, not the user; no session begins without its mirror.
+// Faults 16, 17 and 74 in Idle: a write that fails costs the leg, not the user; no session begins without its mirror.
 fn in_idle(lab: &mut Lab) {
     let began = lab.client().settle();
     assert!(writes(lab, "production", BAD_ON_B), "the other leg has it");
@@ -107,8 +111,8 @@ fn in_split(lab: &mut Lab, figures: &mut Figures) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-// Fault 17 in Commit: the leg that is to be rewritten fails. The upgraded side serves on one leg, the resynchronisation is
-// tried again, and what is not in sync is never said to be.
+// Faults 17 and 72 in Commit: the good leg cannot be read once, then the leg that is to be rewritten fails. The upgraded side
+// serves on one leg, the resynchronisation is tried again, and what is not in sync is never said to be.
 fn in_commit(lab: &mut Lab, figures: &mut Figures) {
     serve_with(lab, Some(chain()));
     split(lab, figures);
@@ -125,6 +129,7 @@ fn in_commit(lab: &mut Lab, figures: &mut Figures) {
         log.contains("system0").then_some(())
     });
     assert_ne!(mirror(&lab.status()), MirrorStatus::None);
+    lab.note(&lab.ok(&["log", NAME, "--severity", "Warning"]));
     lab.serves(SERVED, "while the other leg cannot be rewritten");
     serve_with(lab, None);
     let status = lab.finish();

@@ -135,8 +135,13 @@ fn an_upgraded_machine_that_dies_in_merge_is_taken_back() {
     merge(&lab, &mut figures);
     let machines = processes::machines(&lab.dir);
     processes::kill(*machines.values().next_back().expect("two"), &lab.dir);
-    until("the loss is told", RESYNC, || {
-        lab.status().problem.is_some().then_some(())
+    until("the loss is shown", RESYNC, || {
+        (!lab.status().running).then_some(())
+    });
+    until("the loss is told, with the way out", RESYNC, || {
+        let log = lab.ok(&["log", NAME, "--severity", "Error"]);
+        log.contains("`flipside abort` brings the users back")
+            .then_some(())
     });
     assert_eq!(
         lab.status().upgrade_state,

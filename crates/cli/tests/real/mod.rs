@@ -373,7 +373,11 @@ impl Lab {
         self.ok(&["finish", NAME, "--yes"]);
         let status = self.is_in(UpgradeState::Idle, OperationalState::Ready);
         assert_eq!(status.session, None);
-        self.duplex()
+        let status = self.duplex();
+        // Fault 73: nothing of a session is left.
+        let left = processes::leftovers(&self.dir);
+        assert!(left.is_empty(), "{left:?}");
+        status
     }
 
     /// Waits until every mirror is in sync.

@@ -104,3 +104,34 @@ pub(crate) fn resident_kib(pid: i32) -> u64 {
     let figure = line.and_then(|l| l.trim().split(' ').next()?.parse().ok());
     figure.expect("a figure")
 }
+
+/// What a session has left behind in a state directory: folders of machines that do not run, carried bitmaps, memory
+/// images and files that were being written.
+pub(crate) fn leftovers(dir: &Path) -> Vec<PathBuf> {
+    let running = machines(dir);
+    let dead = folders(dir)
+        .into_iter()
+        .filter(|(id, _)| !running.contains_key(id));
+    let mut left: Vec<PathBuf> = dead.map(|(_, folder)| folder).collect();
+    let system = dir.join("systems").join(super::NAME);
+    let named = |folder: &Path, wanted: &dyn Fn(&str) -> bool| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let files = entries.map(|entry| entry.path());
+        files
+            .filter(|path| path.to_str().is_some_and(wanted))
+            .collect()
+    };
+    left.extend(named(&system.join("carried"), &|_| true));
+    for folder in [
+        &system,
+        &dir.join("enclosures/a/mini"),
+        &dir.join("enclosures/b/mini"),
+    ] {
+        left.extend(named(folder, &|name| {
+            [".tmp", ".mem", ".fork", ".qcow2"]
+                .iter()
+                .any(|end| name.ends_with(end))
+        }));
+    }
+    left
+}

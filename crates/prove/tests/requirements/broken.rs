@@ -92,6 +92,45 @@ fn after_a_shutdown_of_the_upgrade_side_only_the_abort_is_left() {
     });
 }
 
+// Faults 25 and 28, invariant 19: the end of the machine that users are on is told once, with the way out, and nothing happens
+// by itself. AB-05: the way out brings the users back.
+#[test]
+fn the_end_of_the_serving_machine_is_told_once() {
+    for merged in [false, true] {
+        run(|| async {
+            let mut bench = duplexed().await;
+            expect(bench.command(Command::Split).await, S::Split);
+            if merged {
+                expect(bench.command(Command::Merge).await, S::Merge);
+            }
+            let state = bench.status().upgrade_state;
+            let serving = bench.world.serving().expect("serves");
+            bench.world.kill_machine(serving);
+            let told = |bench: &Bench| -> Vec<String> {
+                let entries = bench.system().entries_after(0).into_iter();
+                let texts = entries.map(|entry| format!("{:?}", entry.record));
+                texts
+                    .filter(|text| text.contains("which serves the users"))
+                    .collect()
+            };
+            let long = std::time::Duration::from_secs(30);
+            bench.until(long, |bench| !told(bench).is_empty()).await;
+            tokio::time::sleep(long).await;
+            let told = told(&bench);
+            assert_eq!(told.len(), 1, "{told:#?}");
+            assert!(told[0].contains("flipside abort"), "{told:?}");
+            assert_eq!(bench.status().upgrade_state, state);
+            assert!(!bench.status().running);
+            expect(bench.command(Command::Abort).await, S::Abort);
+            expect(bench.command(Command::Finish).await, S::Idle);
+            bench.duplex().await.expect("duplexed");
+            let boot = std::time::Duration::from_secs(600);
+            bench.served_within(boot).await.expect("serves again");
+            bench.check().expect("invariants");
+        });
+    }
+}
+
 // AB-02: an abort stops a running operation at its next safe point. MG-14: a merge that failed half way is taken back.
 #[test]
 fn an_abort_takes_back_what_runs_and_what_broke() {
