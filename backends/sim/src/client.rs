@@ -1,10 +1,12 @@
 //! The client that writes through the front door and remembers what was acknowledged.
 
+use crate::GuestConfig;
 use crate::state::State;
 use crate::world::SimWorld;
 use crate::write::Written;
 use flipside_model::{DiskName, DiskRole, MachineId};
 use flipside_platform::RunState;
+use std::collections::BTreeMap;
 use tokio::time::Instant;
 
 /// How a client's write ended.
@@ -40,8 +42,8 @@ impl SimWorld {
                 Ok(serving) => serving,
                 Err(why) => return ClientWrite::Refused(why),
             };
-            let version = s.config(id).map(|c| c.version).unwrap_or_default();
-            if s.options.unhealthy_versions.contains(&version) {
+            let ill = |c: &GuestConfig| s.options.unhealthy_versions.contains(&c.version);
+            if s.config(id).is_some_and(|config| ill(&config)) {
                 s.violate(format!(
                     "{id} serves clients with software that is not healthy"
                 ));
@@ -75,12 +77,12 @@ impl SimWorld {
 
     /// Returns how many blocks hold an acknowledged write.
     pub fn acknowledged(&self) -> usize {
-        self.with(|s| s.truth.acked.len())
+        self.with(|s| s.truth.acked.values().map(BTreeMap::len).sum())
     }
 
     /// Returns the version of the software on a machine's system disk.
     pub fn version(&self, id: MachineId) -> Option<String> {
-        self.with(|s| s.config(id).map(|c| c.version))
+        self.with(|s| s.config(id).map(|c| c.version.clone()))
     }
 
     /// Says whether the guest's clock is late because it was paused and not set.

@@ -6,6 +6,7 @@ use crate::{GuestFault, SimOptions};
 use flipside_model::{DiskName, MachineId};
 use flipside_platform::{DiskSource, PortError, PortResult, RunState};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -217,7 +218,7 @@ impl State {
         }
     }
 
-    pub(crate) fn guest_config(&self, id: MachineId) -> PortResult<GuestConfig> {
+    pub(crate) fn guest_config(&self, id: MachineId) -> PortResult<Arc<GuestConfig>> {
         self.config(id)
             .ok_or_else(|| PortError::failed("The guest has no system disk."))
     }

@@ -103,20 +103,24 @@ impl State {
             ));
             return false;
         }
-        let Some(source) = self.legs.get(&(disk.clone(), job.from)).cloned() else {
-            return false;
-        };
-        let Some(content) = self.legs.get_mut(&target) else {
+        let (source, content) = (
+            self.legs.get(&(disk.clone(), job.from)),
+            self.legs.get(&target),
+        );
+        let (Some(source), Some(content)) = (source, content) else {
             return false;
         };
         job.looked += 1;
-        if job.comparing && content.same_block(&source, block) {
+        if job.comparing && content.same_block(source, block) {
             return true;
         }
         if job.comparing {
             job.union.insert(block);
         }
-        content.copy_block(&source, block);
+        let copied = source.block(block);
+        if let Some(content) = self.legs.get_mut(&target) {
+            content.put_block(block, copied);
+        }
         job.copied += 1;
         true
     }

@@ -21,15 +21,29 @@ use tokio::time::Instant;
 pub struct GuestDisk {
     /// One value for every 64 KiB.
     pub blocks: Vec<u64>,
-    /// Persistent state of the operating system.
-    pub config: Option<GuestConfig>,
+    /// Persistent state of the operating system, shared between the legs that have the same.
+    pub config: Option<Arc<GuestConfig>>,
 }
+
+/// What one block holds.
+type Block = (u64, Option<Arc<GuestConfig>>);
 
 impl GuestDisk {
     pub(crate) fn copy_block(&mut self, from: &GuestDisk, block: usize) {
-        self.blocks[block] = from.blocks[block];
+        self.put_block(block, from.block(block));
+    }
+
+    /// Returns what a block holds; block 0 has the configuration with it.
+    pub(crate) fn block(&self, block: usize) -> Block {
+        let config = self.config.as_ref().filter(|_| block == 0);
+        (self.blocks[block], config.cloned())
+    }
+
+    /// Overwrites a block.
+    pub(crate) fn put_block(&mut self, block: usize, (value, config): Block) {
+        self.blocks[block] = value;
         if block == 0 {
-            self.config = from.config.clone();
+            self.config = config;
         }
     }
 
@@ -84,7 +98,7 @@ pub(crate) struct Write {
     pub(crate) disk: DiskName,
     pub(crate) block: usize,
     pub(crate) value: u64,
-    pub(crate) config: Option<GuestConfig>,
+    pub(crate) config: Option<Arc<GuestConfig>>,
 }
 
 /// A machine process.
@@ -181,7 +195,7 @@ pub(crate) struct Carrier {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Truth {
     /// The last acknowledged value of every data block that was written.
-    pub(crate) acked: BTreeMap<(DiskName, usize), u64>,
+    pub(crate) acked: BTreeMap<DiskName, BTreeMap<usize, u64>>,
     /// Values of writes that were never acknowledged but may be there.
     pub(crate) maybe: BTreeMap<(DiskName, usize), BTreeSet<u64>>,
     /// What every line of machines wrote to its system disks.
@@ -228,7 +242,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new(spec: &SystemSpec, options: SimOptions) -> Self {
         let options = options.complete(spec);
-        let config = GuestConfig::installed(&options);
+        let config = Arc::new(GuestConfig::installed(&options));
         let first = spec.disks_of(DiskRole::System).next().map(|d| &d.name);
         let mut legs = BTreeMap::new();
         let mut disks = BTreeMap::new();

@@ -111,6 +111,24 @@ impl SimWorld {
         self.with(|s| s.calls.clone())
     }
 
+    /// Returns how many calls were made so far.
+    pub fn called(&self) -> usize {
+        self.with(|s| s.calls.len())
+    }
+
+    /// Says whether a call whose name matches the pattern was made after the first `seen` ones.
+    pub fn called_since(&self, seen: usize, pattern: &str) -> bool {
+        self.with(|s| {
+            let mut calls = s.calls.iter().skip(seen);
+            calls.any(|c| crate::glob(pattern, &c.name))
+        })
+    }
+
+    /// Returns all calls so far and forgets them: for the end of a run.
+    pub fn take_calls(&self) -> Vec<Call> {
+        self.with(|s| std::mem::take(&mut s.calls))
+    }
+
     /// Forgets the calls so far, so that numbers begin at 1 again. No call may be open.
     pub fn clear_trace(&self) {
         self.with(|s| {

@@ -4,6 +4,7 @@ use crate::state::{GuestDisk, State, Write};
 use crate::{GuestConfig, LegFault};
 use flipside_model::{DiskName, DiskRole, Leg, MachineId};
 use flipside_platform::{DiskSource, PortError, PortResult, RunState};
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// How a write ended.
@@ -24,7 +25,7 @@ impl State {
         id: MachineId,
         disk: &DiskName,
         block: usize,
-        config: Option<GuestConfig>,
+        config: Option<Arc<GuestConfig>>,
     ) -> PortResult<(u64, Written)> {
         let value = self.value();
         let run = self.machine(id)?.run;
@@ -143,7 +144,8 @@ impl State {
             let stamp = self.truth.stamps.entry(disk.clone()).or_default();
             *stamp += 1;
             let stamp = *stamp;
-            self.truth.acked.insert(key.clone(), write.value);
+            let acked = self.truth.acked.entry(disk.clone()).or_default();
+            acked.insert(write.block, write.value);
             self.truth.maybe.remove(&key);
             self.touch(id, &disk, stamp);
         } else if let Some(shadow) = self.truth.shadow.get_mut(&(line, disk.clone())) {
@@ -191,7 +193,7 @@ impl State {
     }
 
     /// Returns what the guest of a machine keeps on its system disk.
-    pub(crate) fn config(&self, id: MachineId) -> Option<GuestConfig> {
+    pub(crate) fn config(&self, id: MachineId) -> Option<Arc<GuestConfig>> {
         let disk = self.root_disk()?;
         let plugged = self.machines.get(&id)?.disks.get(&disk)?;
         let leg = *plugged.legs().first().or(plugged.held.first())?;
@@ -204,15 +206,15 @@ impl State {
         id: MachineId,
         change: impl FnOnce(&mut GuestConfig),
     ) -> PortResult<()> {
-        let (Some(disk), Some(mut config)) = (self.root_disk(), self.config(id)) else {
+        let (Some(disk), Some(before)) = (self.root_disk(), self.config(id)) else {
             return Err(PortError::failed("The guest has no system disk."));
         };
-        let before = config.clone();
+        let mut config = GuestConfig::clone(&before);
         change(&mut config);
-        if config == before {
+        if config == *before {
             return Ok(());
         }
-        match self.guest_write(id, &disk, 0, Some(config))? {
+        match self.guest_write(id, &disk, 0, Some(Arc::new(config)))? {
             (_, Written::Stopped) => Err(PortError::timed_out("The guest's disk failed.")),
             _ => Ok(()),
         }

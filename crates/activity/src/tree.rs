@@ -255,7 +255,7 @@ impl Tree {
             .or_else(|| self.find_step(step));
         let place = place.unwrap_or_else(|| {
             let mut node = Node::new(entry, Severity::Pending, step.0.clone());
-            node.step = Some((step.clone(), step.0.clone()));
+            node.step = Some((step.clone(), step.to_string()));
             self.add_to_stage(node)
         });
         if self.step.as_ref() == Some(&place) {

@@ -32,14 +32,14 @@ impl Tape {
     }
     fn begin(&mut self, step: &str, title: &str) -> &mut Self {
         self.push(Record::Intent {
-            step: StepName(step.to_owned()),
+            step: StepName(step.to_owned().into()),
             title: title.to_owned(),
             attempt: 1,
         })
     }
     fn end(&mut self, step: &str, result: StepResult) -> &mut Self {
         self.push(Record::Outcome {
-            step: StepName(step.to_owned()),
+            step: StepName(step.to_owned().into()),
             result,
         })
     }

@@ -12,7 +12,7 @@ use std::process::Stdio;
 
 fn intent(step: &str, title: &str) -> Record {
     Record::Intent {
-        step: StepName(step.to_owned()),
+        step: StepName(step.to_owned().into()),
         title: title.to_owned(),
         attempt: 1,
     }
@@ -20,7 +20,7 @@ fn intent(step: &str, title: &str) -> Record {
 
 fn outcome(step: &str, result: StepResult) -> Record {
     Record::Outcome {
-        step: StepName(step.to_owned()),
+        step: StepName(step.to_owned().into()),
         result,
     }
 }

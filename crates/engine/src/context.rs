@@ -107,15 +107,15 @@ impl Cx {
         }
     }
 
-    pub(crate) fn state(&self) -> SessionState {
+    pub(crate) fn state(&self) -> Arc<SessionState> {
         self.ledger.state()
     }
 
-    pub(crate) fn facts(&self) -> Facts {
-        self.ledger.state().facts
+    pub(crate) fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.ledger.state().facts)
     }
 
-    pub(crate) fn settings(&self) -> UpgradeConfig {
+    pub(crate) fn settings(&self) -> Arc<UpgradeConfig> {
         self.ledger.state().settings()
     }
 
@@ -196,8 +196,8 @@ impl Cx {
                 .iter()
                 .map(flipside_model::ServiceName::unit)
                 .collect(),
-            mounts: state.facts.mounts,
-            quiesce: settings.quiesce,
+            mounts: state.facts.mounts.clone(),
+            quiesce: settings.quiesce.clone(),
         }
     }
 

@@ -12,7 +12,7 @@ use flipside_model::{
     Severity, Side, Status, SystemSpec, UpgradeConfig, UpgradeState as S, planted,
 };
 use flipside_platform::{Ports, RunState};
-use flipside_session::law;
+use flipside_session::{SessionState, law};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, broadcast, watch};
@@ -130,6 +130,11 @@ impl System {
         status::compose(self.cx(), &self.shared.monitor.seen(), &self.shared.version)
     }
 
+    /// Returns the session's state, as its journal tells it: a part of the status that costs nothing.
+    pub fn state(&self) -> Arc<SessionState> {
+        self.cx().state()
+    }
+
     /// Looks again, then returns the status.
     pub async fn fresh_status(&self) -> Status {
         if let Err(problem) = self.shared.monitor.look(self.cx()).await {
@@ -208,7 +213,7 @@ impl System {
         }
         Ok(Accepted {
             after,
-            config: cx.state().config_name,
+            config: cx.state().config_name.clone(),
         })
     }
 
@@ -242,7 +247,7 @@ impl System {
         cx.ledger.write(Record::Session {
             id: SessionId(uuid::Uuid::now_v7()),
             config_name: state.config_name.clone(),
-            config: Box::new(state.settings()),
+            config: Box::new(UpgradeConfig::clone(&state.settings())),
         })?;
         enter(cx, S::PrepareSplit, O::Busy, None)?;
         operate::run(cx).await

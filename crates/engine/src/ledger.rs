@@ -26,7 +26,8 @@ pub struct Stamped {
 
 struct Inner {
     journal: Journal<Stamped>,
-    state: SessionState,
+    /// Shared with whoever has read it, and replaced by every record.
+    state: Arc<SessionState>,
     entries: Vec<Entry>,
 }
 
@@ -69,7 +70,7 @@ impl Ledger {
         let ledger = Self {
             inner: Arc::new(Mutex::new(Inner {
                 journal,
-                state,
+                state: Arc::new(state),
                 entries,
             })),
             clock,
@@ -115,7 +116,7 @@ impl Ledger {
                 at_ms,
                 record,
             };
-            let mut next = inner.state.clone();
+            let mut next = SessionState::clone(&inner.state);
             next.apply(&entry).map_err(|illegal| {
                 Problem::new(ProblemCode::Internal, "flipside refused its own record")
                     .because(&illegal)
@@ -125,7 +126,7 @@ impl Ledger {
                 record: entry.record.clone(),
             };
             if planted::is("believed-before-written") {
-                inner.state = next.clone();
+                inner.state = Arc::new(next.clone());
             }
             if let Err(error) = append(&mut inner.journal, &stamped) {
                 let problem = journal_problem(&error);
@@ -134,7 +135,7 @@ impl Ledger {
                 }
                 return Err(problem);
             }
-            inner.state = next;
+            inner.state = Arc::new(next);
             inner.entries.push(entry.clone());
             entry
         };
@@ -154,9 +155,9 @@ impl Ledger {
         self.write(Record::log(severity, text))
     }
 
-    /// Returns a copy of the session's state.
-    pub fn state(&self) -> SessionState {
-        self.lock().state.clone()
+    /// Returns the session's state as it is now; it does not follow.
+    pub fn state(&self) -> Arc<SessionState> {
+        Arc::clone(&self.lock().state)
     }
 
     /// Returns the records after a sequence number.

@@ -30,7 +30,7 @@ pub(crate) struct Seen {
     pub running: bool,
     pub partner: Option<PartnerState>,
     pub accelerator: Option<String>,
-    pub book: Option<LegBook>,
+    pub book: Option<Arc<LegBook>>,
     /// The machine whose end was told, so that it is told once.
     lost: Option<MachineId>,
     partner_machine: Option<MachineId>,
@@ -117,7 +117,7 @@ impl Monitor {
             if let Some(accelerator) = view.as_ref().and_then(|v| v.accelerator.clone()) {
                 seen.accelerator = Some(accelerator);
             }
-            seen.book = Some(book);
+            seen.book = Some(Arc::new(book));
         });
         self.look_at_partner(cx).await?;
         let after = self.seen();

@@ -3,6 +3,7 @@
 use crate::names::InvalidName;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 
 /// What a disk holds, which decides the direction of its resynchronisation (DK-26, DK-27).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ impl fmt::Display for DiskRole {
 /// The name of a disk, `system0` … or `data0` …, which is also its serial number in the guest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct DiskName(String);
+pub struct DiskName(Arc<str>);
 
 impl DiskName {
     /// Checks and wraps a disk name.
@@ -36,7 +37,7 @@ impl DiskName {
         let valid = digits
             .is_some_and(|d| (1..=2).contains(&d.len()) && d.bytes().all(|b| b.is_ascii_digit()));
         if valid {
-            return Ok(Self(given.to_owned()));
+            return Ok(Self(given.into()));
         }
         Err(InvalidName {
             what: "disk",
@@ -49,8 +50,8 @@ impl DiskName {
     /// Makes the name of the `index`th disk of a role.
     pub fn numbered(role: DiskRole, index: usize) -> Self {
         match role {
-            DiskRole::System => Self(format!("system{index}")),
-            DiskRole::Data => Self(format!("data{index}")),
+            DiskRole::System => Self(format!("system{index}").into()),
+            DiskRole::Data => Self(format!("data{index}").into()),
         }
     }
 
@@ -69,7 +70,7 @@ impl TryFrom<String> for DiskName {
 
 impl From<DiskName> for String {
     fn from(name: DiskName) -> String {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

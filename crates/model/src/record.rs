@@ -4,12 +4,13 @@ use crate::{
     Command, Fact, OperationalState, Problem, SessionId, Severity, UpgradeConfig, UpgradeState,
 };
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// The stable name of a step, such as `split.fork`; also the name of its crash points.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct StepName(pub String);
+pub struct StepName(pub Cow<'static, str>);
 
 impl fmt::Display for StepName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -96,12 +96,12 @@ pub fn beside(world: &SimWorld) -> (JoinHandle<()>, JoinHandle<()>) {
 pub async fn not_busy(system: &System) -> End {
     let mut changes = system.changes();
     loop {
-        let status = system.status();
-        if status.operational_state != OperationalState::Busy {
+        let state = system.state();
+        if state.operational != OperationalState::Busy {
             return End::State(
-                status.upgrade_state,
-                status.operational_state,
-                status.problem.map(|p| p.to_string()),
+                state.upgrade,
+                state.operational,
+                state.problem.as_ref().map(ToString::to_string),
             );
         }
         changes.changed().await.expect("the ledger lives");

@@ -122,10 +122,20 @@ fn failures(call: &Call) -> Vec<FaultKind> {
 
 /// Fails the Nth call, for every N and every kind: journal, machines, guests, network, leg book (faults 11, 12, 30, 31).
 pub fn fail_nth(runs: &[Clean]) -> Vec<Case> {
+    fail_nth_once(runs, &Way::ALL)
+}
+
+/// The same with all kinds on some ways only, and one kind for each call of the others: another one for each call, in turn.
+pub fn fail_nth_once(runs: &[Clean], wholly: &[Way]) -> Vec<Case> {
     let mut cases = Vec::new();
     for run in runs {
         for call in &run.outcome.calls {
-            for kind in failures(call) {
+            let mut kinds = failures(call);
+            if !wholly.contains(&run.way) {
+                let turn = usize::try_from(call.n).unwrap_or(0) % kinds.len();
+                kinds = vec![kinds.swap_remove(turn)];
+            }
+            for kind in kinds {
                 cases.push(Case {
                     plan: Plan::clean(run.way).with(Fault::nth(call.n, kind)),
                     name: Some(name_of(call)),
@@ -149,12 +159,12 @@ pub fn abort(runs: &[Clean]) -> Vec<Case> {
     cases
 }
 
-/// Lists the second crashes of a first one: at every changing call that follows it, by its trace (fault 2).
-pub fn seconds(first: &Case, outcome: &Outcome, kinds: fn(&Call) -> Vec<FaultKind>) -> Vec<Case> {
+/// Lists one more crash for a case: at every changing call that follows its last one, by its trace (fault 2).
+pub fn further(before: &Case, outcome: &Outcome, kinds: fn(&Call) -> Vec<FaultKind>) -> Vec<Case> {
     let hit = outcome
         .hits()
         .filter_map(|c| c.effect)
-        .next()
+        .last()
         .unwrap_or(u64::MAX);
     let mut cases = Vec::new();
     for call in &outcome.calls {
@@ -163,7 +173,7 @@ pub fn seconds(first: &Case, outcome: &Outcome, kinds: fn(&Call) -> Vec<FaultKin
         };
         for kind in kinds(call) {
             cases.push(Case {
-                plan: first.plan.clone().with(Fault::nth_effect(effect, kind)),
+                plan: before.plan.clone().with(Fault::nth_effect(effect, kind)),
                 name: Some(name_of(call)),
             });
         }

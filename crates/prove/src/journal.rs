@@ -140,7 +140,7 @@ impl Original {
         let dropped = opened.dropped_tail.is_some();
         let ledger = Ledger::open(journal, opened, Arc::new(Still), Arc::new(|_| {}))
             .map_err(|p| format!("the law refused what the journal passed: {p}"))?;
-        let mut state = ledger.state();
+        let mut state = SessionState::clone(&ledger.state());
         // The ledger notes a dropped tail, which is a record of its own.
         state.last_seq -= u64::from(dropped);
         let there = usize::try_from(count).ok().and_then(|n| self.states.get(n));

@@ -1,10 +1,14 @@
 //! What was run and what came of it: the counts that the claim rests on.
 
+use crate::run::Outcome;
 use serde::Serialize;
 use std::fmt::Write as _;
 
 /// How many failures of a part are told in full.
 const TOLD: usize = 8;
+
+/// What stands over the lines of the parts.
+pub const HEAD: &str = "part            cases        run  failed  seconds  what";
 
 /// One part of the proof.
 #[derive(Debug, Clone, Serialize)]
@@ -21,8 +25,35 @@ pub struct Part {
     pub enumerated: bool,
     /// Seconds it took.
     pub seconds: f64,
+    /// What the runs were, all together.
+    pub trace: Trace,
     /// Failures: the case as it is repeated, and what was wrong.
     pub failures: Vec<Failure>,
+}
+
+/// What one run was, or many together: with the same cases it is the same (invariant 28).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Trace {
+    /// Calls of ports and of the journal's disk.
+    pub calls: u64,
+    /// The hash of a run; the sum of the hashes of many, so that their order does not matter.
+    pub hash: u64,
+}
+
+impl Trace {
+    /// Returns the trace of one run.
+    pub fn of(outcome: &Outcome) -> Self {
+        Self {
+            calls: outcome.calls.len() as u64,
+            hash: outcome.hash,
+        }
+    }
+
+    /// Adds another.
+    pub fn add(&mut self, other: Trace) {
+        self.calls += other.calls;
+        self.hash = self.hash.wrapping_add(other.hash);
+    }
 }
 
 /// A case that failed.
@@ -35,6 +66,48 @@ pub struct Failure {
 }
 
 impl Part {
+    /// Begins a part of which nothing has run.
+    pub fn new(name: &str, what: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            what: what.to_owned(),
+            all: 0,
+            run: 0,
+            enumerated: true,
+            seconds: 0.0,
+            trace: Trace::default(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Notes a case that was run.
+    pub fn ran(&mut self, trace: Trace, failure: Option<Failure>) {
+        self.run += 1;
+        self.trace.add(trace);
+        self.failures.extend(failure);
+    }
+
+    /// Tells the part in one line, as the table has it.
+    pub fn line(&self) -> String {
+        let (calls, hash) = (self.trace.calls, self.trace.hash);
+        let mut line = format!(
+            "{:<10} {:>10} {:>10} {:>7} {:>8.1}  {}",
+            self.name,
+            self.all,
+            self.run,
+            self.failures.len(),
+            self.seconds,
+            self.what,
+        );
+        if !self.enumerated {
+            line.push_str(" (sampled)");
+        }
+        if calls > 0 {
+            let _ = write!(line, "; {calls} calls, trace {hash:016x}");
+        }
+        line
+    }
+
     /// Says whether everything that was promised was run and passed.
     pub fn good(&self) -> bool {
         self.failures.is_empty() && (!self.enumerated || self.run == self.all)
@@ -61,23 +134,9 @@ impl Report {
     /// Writes the table, the failures, and the claim as far as it is true.
     pub fn text(&self) -> String {
         let mut out = String::new();
-        let _ = writeln!(
-            out,
-            "{:<16} {:>9} {:>9} {:>8} {:>8}  what",
-            "part", "cases", "run", "failed", "seconds"
-        );
+        let _ = writeln!(out, "{HEAD}");
         for part in &self.parts {
-            let _ = writeln!(
-                out,
-                "{:<16} {:>9} {:>9} {:>8} {:>8.1}  {}{}",
-                part.name,
-                part.all,
-                part.run,
-                part.failures.len(),
-                part.seconds,
-                part.what,
-                if part.enumerated { "" } else { " (sampled)" }
-            );
+            let _ = writeln!(out, "{}", part.line());
         }
         for part in self.parts.iter().filter(|p| !p.failures.is_empty()) {
             let _ = writeln!(out, "\n{}: {} failed", part.name, part.failures.len());
@@ -146,13 +205,10 @@ mod tests {
     fn part(run: u64, failures: Vec<Failure>) -> Report {
         Report {
             parts: vec![Part {
-                name: "crash".to_owned(),
-                what: "crash points of whole sessions".to_owned(),
                 all: 10,
                 run,
-                enumerated: true,
-                seconds: 1.0,
                 failures,
+                ..Part::new("crash", "crash points of whole sessions")
             }],
             ..Report::default()
         }

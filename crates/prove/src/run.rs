@@ -6,6 +6,7 @@ use flipside_backend_sim::{Call, Fault, SimOptions};
 use flipside_engine::Request;
 use flipside_model::Command;
 use std::cell::RefCell;
+use std::fmt::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
 
@@ -124,7 +125,7 @@ fn second_administrator(bench: &Bench, at: u64) -> tokio::task::JoinHandle<()> {
 /// Looks at a bench after its story.
 pub(crate) fn outcome(bench: &Bench, result: Result<(), String>) -> Outcome {
     let unspent = bench.world.clear_plan();
-    let calls = bench.world.calls();
+    let calls = bench.world.take_calls();
     Outcome {
         hash: hash(&calls),
         calls,
@@ -165,16 +166,22 @@ fn note_panics() {
 
 /// FNV-1a over what was called, what hit it and how it ended.
 pub(crate) fn hash(calls: &[Call]) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    let mut eat = |bytes: &[u8]| {
-        for byte in bytes {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    };
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325_u64);
     for call in calls {
-        eat(call.name.as_bytes());
-        eat(call.label.as_bytes());
-        eat(format!("{:?}{:?}", call.fault, call.end).as_bytes());
+        let Call { name, label, .. } = call;
+        write!(hash, "{name}{label}{:?}{:?}", call.fault, call.end).expect("hashing cannot fail");
     }
-    hash
+    hash.0
+}
+
+/// Hashes what is written to it.
+struct Fnv(u64);
+
+impl Write for Fnv {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for byte in text.bytes() {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(())
+    }
 }

@@ -227,7 +227,7 @@ async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
 
 /// Commands something, aborts it in the middle of a call, and goes on until the abort is done.
 async fn abort_while(bench: &mut Bench, command: Command, call: &str) -> Result<S, String> {
-    let seen = bench.world.trace().len();
+    let seen = bench.world.called();
     match bench.send(command).await {
         Ok(true) => {}
         Ok(false) => return bench.reach(Command::Abort, S::Abort).await.or(Ok(S::Idle)),
@@ -238,8 +238,7 @@ async fn abort_while(bench: &mut Bench, command: Command, call: &str) -> Result<
             bench.bury();
             break;
         }
-        let began = |name: &String| flipside_backend_sim::glob(call, name);
-        if bench.world.trace().iter().skip(seen).any(began) {
+        if bench.world.called_since(seen, call) {
             break;
         }
         if bench.status().operational_state != O::Busy {

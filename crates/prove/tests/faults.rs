@@ -1,102 +1,72 @@
-//! Every changing call of every path, hit by every fault once.
+//! A taste of what `./dev prove` does: one way through a session, with a fault at every changing call.
 //!
-//! The server crashes before and after it, it fails, hangs, loses its answer, or is done twice, or half. A careful
-//! administrator goes on (start the server, retry, abort if that does not help). Afterwards: Idle, Ready, every mirror
-//! whole, every acknowledged write there, and exactly one software, the one that the way through the session demands.
-//! All invariants are checked all the time (reliability.md sections 1 and 2; SM-16, SM-20, invariants 13 to 16).
+//! `./dev prove` enumerates every way, call and fault for each change (`.ci/run`); this finds a break of the harness, or of
+//! the engine, while one works on it with `cargo nextest`. Afterwards: Idle, Ready, every mirror whole, every acknowledged
+//! write there, and the software that the way through the session demands; all invariants are checked all the time
+//! (reliability.md sections 1 and 2; SM-16, SM-20, invariants 13 to 16).
 
-use flipside_backend_sim::{Fault, FaultKind};
-use flipside_prove::ways::{Way, story};
-use flipside_prove::{Bench, run};
+use flipside_backend_sim::FaultKind;
+use flipside_prove::cases::{self, Case, Clean, clean_runs};
+use flipside_prove::ways::Way;
 
-/// Runs a way with a fault; returns the number of changing calls it made.
-fn try_way(way: Way, fault: Option<(u64, FaultKind)>) -> Result<u64, String> {
-    run(|| async {
-        let mut bench = Bench::new(1, 1).await;
-        bench.power_on().await;
-        bench.world.clear_trace();
-        if let Some((n, kind)) = fault {
-            bench.world.plan(Fault::nth_effect(n, kind));
-        }
-        let result = story(&mut bench, way).await;
-        let calls = bench.world.calls();
-        let hit = calls
-            .iter()
-            .find(|c| c.fault.is_some())
-            .map(|c| c.name.clone());
-        let effects = calls.iter().filter_map(|c| c.effect).max().unwrap_or(0);
-        result
-            .map(|()| effects)
-            .map_err(|why| format!("at {}: {why}", hit.unwrap_or_else(|| "nothing".to_owned())))
-    })
-}
+/// The shortest way that divides a system and brings it together again.
+const WAY: Way = Way::AbortInSplit;
 
-fn every_call(kind: &FaultKind) {
-    let mut failures = Vec::new();
-    let mut runs = 0;
-    for way in Way::CORE {
-        let effects = try_way(way, None).expect("without a fault");
-        for n in 1..=effects {
-            runs += 1;
-            if let Err(why) = try_way(way, Some((n, kind.clone()))) {
-                failures.push(format!("{way:?} {kind:?} call {n} {why}"));
-            }
-        }
-    }
-    eprintln!("{kind:?}: {runs} runs, {} failures", failures.len());
+fn all_pass(cases: Vec<Case>) {
+    let failed: Vec<String> = cases
+        .iter()
+        .filter_map(|case| {
+            let failure = cases::hit(case).failure?;
+            Some(format!("./dev prove --run '{}': {failure}", case.plan))
+        })
+        .collect();
     assert!(
-        failures.is_empty(),
-        "{} of {runs} failed:\n{}",
-        failures.len(),
-        failures.join("\n")
+        failed.is_empty(),
+        "{} of {} failed:\n{}",
+        failed.len(),
+        cases.len(),
+        failed.join("\n")
     );
 }
 
-#[test]
-fn crash_before_every_call() {
-    every_call(&FaultKind::CrashBefore);
+fn clean() -> Vec<Clean> {
+    let runs = clean_runs(&[WAY]).expect("without a fault");
+    assert!(runs[0].outcome.effects() > 50, "too short a way");
+    runs
 }
 
-#[test]
-fn crash_after_every_call() {
-    every_call(&FaultKind::CrashAfter);
+/// Leaves the cases with a fault like this.
+fn only(mut cases: Vec<Case>, kind: &FaultKind) -> Vec<Case> {
+    cases.retain(|case| case.plan.faults.iter().any(|f| f.kind == *kind));
+    assert!(cases.len() > 50, "{kind:?} hits hardly anything");
+    cases
 }
 
+// Fault 1.
 #[test]
-fn failure_of_every_call() {
-    every_call(&FaultKind::FailBefore);
+fn a_crash_after_every_call() {
+    all_pass(only(cases::crash(&clean()), &FaultKind::CrashAfter));
 }
 
+// Faults 30 and 31.
 #[test]
-fn lost_answer_of_every_call() {
-    every_call(&FaultKind::LostReply);
+fn a_lost_answer_of_every_call() {
+    all_pass(only(cases::fail_nth(&clean()), &FaultKind::LostReply));
 }
 
+// Fault 2: a crash in the recovery from a crash, and one more in the recovery from that.
 #[test]
-fn hang_of_every_call() {
-    every_call(&FaultKind::Hang { done: false });
+fn a_third_crash_in_the_recovery_from_a_second() {
+    let first = only(cases::crash(&clean()), &FaultKind::CrashAfter).remove(20);
+    let second = and_one_more(&first);
+    let third = and_one_more(&second);
+    assert_eq!(third.plan.faults.len(), 3);
+    all_pass(vec![first, second, third]);
 }
 
-#[test]
-fn hang_after_every_call() {
-    every_call(&FaultKind::Hang { done: true });
-}
-
-#[test]
-fn every_call_twice() {
-    every_call(&FaultKind::Twice);
-}
-
-#[test]
-fn every_call_torn_and_crashed() {
-    for parts in 1..=3 {
-        every_call(&FaultKind::TornCrash(parts));
-    }
-}
-
-#[test]
-fn every_call_torn_and_failed() {
-    for parts in 1..=3 {
-        every_call(&FaultKind::Torn(parts));
-    }
+/// Returns the case with one more crash, in the middle of what follows its last one.
+fn and_one_more(case: &Case) -> Case {
+    let further = cases::further(case, &cases::hit(case), cases::core_crashes);
+    assert!(further.len() > 10, "nothing follows {}", case.plan);
+    further[further.len() / 2].clone()
 }

@@ -7,6 +7,7 @@ use flipside_model::{
     UpgradeConfig, UpgradeState,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What the steps established so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +96,7 @@ pub struct SessionState {
     /// File name of the configuration.
     pub config_name: Option<String>,
     /// The frozen settings of the session.
-    pub config: Option<UpgradeConfig>,
+    pub config: Option<Arc<UpgradeConfig>>,
     /// An abort waits for the next safe point.
     pub abort_requested: bool,
     /// The step with an intent and no outcome.
@@ -105,7 +106,7 @@ pub struct SessionState {
     /// Steps of this session that are done and not taken back.
     pub done: BTreeSet<StepName>,
     /// What the steps established.
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
     /// Warnings and errors of the last readiness check.
     pub findings: (u32, u32),
     /// How often a server has ended in the middle of the running operation since a step was finished for the first time.
@@ -127,7 +128,7 @@ impl Default for SessionState {
             running: None,
             attempts: BTreeMap::new(),
             done: BTreeSet::new(),
-            facts: Facts::default(),
+            facts: Arc::default(),
             findings: (0, 0),
             restarts: 0,
             last_seq: 0,
@@ -163,7 +164,7 @@ impl SessionState {
             }
             Record::Config { name, config } => {
                 self.config_name.clone_from(name);
-                self.config = Some((**config).clone());
+                self.config = Some(Arc::new((**config).clone()));
             }
             Record::Session {
                 id,
@@ -172,7 +173,7 @@ impl SessionState {
             } => {
                 self.session = Some(*id);
                 self.config_name.clone_from(config_name);
-                self.config = Some((**config).clone());
+                self.config = Some(Arc::new((**config).clone()));
                 self.open_session();
             }
             Record::Accepted { command } => {
@@ -191,15 +192,16 @@ impl SessionState {
                 self.attempts.insert(step.clone(), *attempt);
             }
             Record::Outcome { step, result } => self.outcome(step, result),
-            Record::Fact(fact) => self.facts.learn(fact, entry.at_ms),
+            Record::Fact(fact) => Arc::make_mut(&mut self.facts).learn(fact, entry.at_ms),
             Record::Log { severity, .. } => self.count(*severity),
         }
         Ok(())
     }
 
     /// Returns the settings in force: the session's, or none.
-    pub fn settings(&self) -> UpgradeConfig {
-        self.config.clone().unwrap_or_else(UpgradeConfig::none)
+    pub fn settings(&self) -> Arc<UpgradeConfig> {
+        let none = || Arc::new(UpgradeConfig::none());
+        self.config.clone().unwrap_or_else(none)
     }
 
     fn check(&self, entry: &Entry) -> Result<(), String> {
@@ -252,12 +254,11 @@ impl SessionState {
     fn open_session(&mut self) {
         self.attempts.clear();
         self.done.clear();
-        let facts = &mut self.facts;
-        *facts = Facts {
-            production: facts.production,
-            heard: facts.heard,
+        self.facts = Arc::new(Facts {
+            production: self.facts.production,
+            heard: self.facts.heard,
             ..Facts::default()
-        };
+        });
     }
 
     fn enter(

@@ -1,6 +1,7 @@
 //! The steps of all stages: stable names (also the names of crash points) and the titles people see.
 
 use flipside_model::{StepName, UpgradeState};
+use std::borrow::Cow;
 
 macro_rules! steps {
     ($($(#[$doc:meta])* $name:ident = $stage:ident, $id:literal, $title:literal;)*) => {
@@ -116,7 +117,7 @@ steps! {
 impl Step {
     /// Returns the name as recorded.
     pub fn name(self) -> StepName {
-        StepName(self.id().to_owned())
+        StepName(Cow::Borrowed(self.id()))
     }
 
     /// Finds a step by its recorded name.

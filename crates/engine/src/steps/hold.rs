@@ -12,8 +12,8 @@ pub(super) struct Hold;
 pub(super) fn saved(cx: &Cx) -> Held {
     let facts = cx.facts();
     Held {
-        units: facts.startup.unwrap_or_default(),
-        quiesced: facts.quiesced.unwrap_or_default(),
+        units: facts.startup.clone().unwrap_or_default(),
+        quiesced: facts.quiesced.clone().unwrap_or_default(),
     }
 }
 

@@ -28,7 +28,7 @@ impl Action for Mount {
         ) else {
             return Ok(Seen::Todo);
         };
-        let wanted = cx.facts().mounts;
+        let wanted = cx.facts().mounts.clone();
         let all = wanted
             .iter()
             .all(|w| mounted.iter().any(|m| m.target == w.target));

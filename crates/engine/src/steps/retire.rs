@@ -39,7 +39,7 @@ impl Action for Retire {
             carry_changes(cx, machine).await?;
             cx.ports.machine.end(machine).await?;
         }
-        let mut carried: BTreeSet<_> = cx.facts().carried.into_keys().collect();
+        let mut carried: BTreeSet<_> = cx.facts().carried.keys().cloned().collect();
         let booted = cx.facts().booted_since;
         if booted {
             // The machine that goes on is not the one that was forked: what that one wrote is in nobody's bitmap.

@@ -23,6 +23,7 @@ impl Action for StartApps {
         let wanted: Vec<String> = cx
             .facts()
             .startup
+            .clone()
             .unwrap_or_default()
             .into_iter()
             .filter(|s| s.active)
@@ -51,6 +52,7 @@ pub(super) async fn unquiesce(cx: &Cx) -> Step {
     let units: Vec<UnitStart> = cx
         .facts()
         .quiesced
+        .clone()
         .unwrap_or_default()
         .into_iter()
         .filter(|s| s.active)

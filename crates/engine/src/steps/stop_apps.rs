@@ -89,7 +89,7 @@ impl StopApps {
 /// Starts exactly what was stopped: the controlled units that ran before the session (design section 7, G.49).
 pub(super) async fn start_again(cx: &Cx, side: Side) -> Step {
     let machine = cx.machine(side)?;
-    let saved = cx.facts().startup.unwrap_or_default();
+    let saved = cx.facts().startup.clone().unwrap_or_default();
     let units: Vec<UnitStart> = saved
         .iter()
         .filter(|s| s.active)
