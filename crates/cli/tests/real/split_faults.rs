@@ -28,7 +28,12 @@ fn in_split(lab: &Lab, figures: &mut Figures, what: &str, trouble: impl FnOnce(&
     lab.note(what);
     trouble(lab);
     lab.serves(SERVED, what);
-    assert_eq!(lab.status().upgrade_state, S::Split, "{what}");
+    // A merge that was refused is PrepareMerge | Broken; nobody was moved.
+    let state = lab.status().upgrade_state;
+    assert!(
+        matches!(state, S::Split | S::PrepareMerge),
+        "{what}: {state}"
+    );
     taken_back(lab, began, figures);
     assert_eq!(lab.boot_id(), first_boot, "{what}");
     lab.note(&format!("{what}: taken back"));

@@ -35,7 +35,7 @@ pub struct Bench {
     pub lives: u32,
     /// What the lives of the server before this one have shown.
     shown: Vec<Entry>,
-    believed: Option<SessionState>,
+    believed: Option<Arc<SessionState>>,
     ledger: Option<Ledger>,
     guard: JoinHandle<()>,
     client: JoinHandle<()>,

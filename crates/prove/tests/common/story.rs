@@ -82,7 +82,7 @@ pub async fn whole_again(bench: &mut Bench) -> Result<(), String> {
 fn config(bench: &Bench) -> Option<GuestConfig> {
     let disk = &bench.spec.disks[0].name;
     let authority = bench.world.book().disks[disk].authority;
-    bench.world.leg(disk, authority)?.config
+    bench.world.leg(disk, authority)?.config.as_deref().cloned()
 }
 
 /// FN-10: neither a machine nor a gate nor a changed startup type stays behind.
