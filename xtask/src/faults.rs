@@ -28,10 +28,6 @@ every call instead of at one. A row without a test is not proved, and says why.
 /// Rows that nothing can be tested of yet, and why. A row that is in neither place fails the chore.
 const OPEN: &[(u32, &str)] = &[
     (
-        20,
-        "a comparison of both legs on line comes with issue 4; a compare that repairs is `real_resync`",
-    ),
-    (
         39,
         "not applicable: the fork copies memory while the guest runs, so no file system is ever frozen",
     ),

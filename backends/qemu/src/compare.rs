@@ -32,13 +32,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes read at once: large enough for a disk's sequential speed, small enough to be stopped at once.
-const CHUNK: usize = 1024 * 1024;
+pub(crate) const CHUNK: usize = 1024 * 1024;
 
 /// Bytes compared and written at once; the granularity of the bitmaps, so that figures agree.
 const BLOCK: usize = GRANULARITY as usize;
 
 /// Alignment that every device takes for direct I/O.
-const ALIGNMENT: usize = 4096;
+pub(crate) const ALIGNMENT: usize = 4096;
 
 /// How far a compare is, shared with the thread that runs it.
 #[derive(Debug, Default)]
@@ -162,7 +162,7 @@ impl Compare {
 }
 
 /// Opens a leg past the host's cache where that is possible.
-fn open(path: &Path, access: OFlags) -> PortResult<File> {
+pub(crate) fn open(path: &Path, access: OFlags) -> PortResult<File> {
     let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     match rustix::fs::open(path, flags | OFlags::DIRECT, Mode::empty()) {
         Ok(fd) => Ok(fd.into()),
@@ -174,7 +174,7 @@ fn open(path: &Path, access: OFlags) -> PortResult<File> {
 }
 
 /// Says whether a range is a hole; what cannot be found out is not one.
-fn hole(file: &File, at: u64, length: usize) -> bool {
+pub(crate) fn hole(file: &File, at: u64, length: usize) -> bool {
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
         Ok(data) => data >= at + length as u64,
         // No data from here to the end.
@@ -184,14 +184,14 @@ fn hole(file: &File, at: u64, length: usize) -> bool {
 }
 
 /// A buffer with room for an aligned chunk.
-struct Aligned(Vec<u8>);
+pub(crate) struct Aligned(Vec<u8>);
 
 impl Aligned {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(vec![0; CHUNK + ALIGNMENT])
     }
 
-    fn slice(&mut self, length: usize) -> &mut [u8] {
+    pub(crate) fn slice(&mut self, length: usize) -> &mut [u8] {
         let start = self.0.as_ptr().align_offset(ALIGNMENT);
         &mut self.0[start..start + length]
     }

@@ -7,19 +7,34 @@ use crate::nodes;
 use crate::paths::remove_file;
 use crate::swap::Bitmaps;
 use crate::system::QemuSystem;
+use crate::verify;
 use async_trait::async_trait;
 use flipside_model::{Carried, DiskName, Leg, MachineId, ResyncFigures};
 use flipside_platform::{
-    DiskPort, DiskSource, PortError, PortErrorKind, PortResult, ResyncStart, ResyncView,
+    DiskPort, DiskSource, PortError, PortErrorKind, PortResult, ResyncStart, ResyncView, Verified,
+    VerifyProgress,
 };
 use flipside_qmp::RunState as Status;
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long the machine may take to let go of an unplugged disk. It was seen to take 50 ms and needs no help
 /// from the guest, but requests in flight are waited for.
 const UNPLUG_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a comparison tells how far it is: fast enough for a progress bar.
+const VERIFY_TELLS: Duration = Duration::from_millis(200);
+
+/// Ends the reading thread when nobody waits for its result any more.
+struct StopsWhenDropped(Arc<verify::Watch>);
+
+impl Drop for StopsWhenDropped {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}
 
 #[async_trait]
 impl DiskPort for QemuSystem {
@@ -117,6 +132,29 @@ impl DiskPort for QemuSystem {
 
     async fn resync_cancel(&self, id: MachineId, disk: &DiskName) -> PortResult<()> {
         self.cancel_resync(id, disk).await
+    }
+
+    async fn verify(
+        &self,
+        disk: &DiskName,
+        rate: u64,
+        progress: &VerifyProgress<'_>,
+    ) -> PortResult<Verified> {
+        let spec = self.disk_spec(disk)?;
+        let (legs, size) = (spec.legs.clone(), spec.size);
+        let watch = Arc::new(verify::Watch::default());
+        let _stops = StopsWhenDropped(Arc::clone(&watch));
+        let own = Arc::clone(&watch);
+        let read = move || verify::verify([&legs.a, &legs.b], size, rate, &own);
+        let mut reading = tokio::task::spawn_blocking(read);
+        loop {
+            let ended = tokio::time::timeout(VERIFY_TELLS, &mut reading).await;
+            progress(watch.done(), size);
+            if let Ok(ended) = ended {
+                return ended
+                    .map_err(|e| PortError::failed("the comparison was lost").because(&e))?;
+            }
+        }
     }
 }
 

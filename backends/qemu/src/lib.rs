@@ -35,6 +35,7 @@ mod start;
 mod swap;
 mod system;
 mod unfork;
+mod verify;
 
 pub use conn::Voice;
 pub use create::{CreatedDisk, DiskContent, create_disk};

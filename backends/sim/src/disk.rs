@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use flipside_model::{Carried, DiskName, DiskRole, Leg, MachineId, ResyncFigures};
 use flipside_platform::{
     DiskPort, DiskSource, PortError, PortErrorKind, PortResult, ResyncStart, ResyncView, RunState,
+    Verified, VerifyProgress,
 };
 use std::collections::BTreeSet;
 
@@ -214,6 +215,20 @@ impl State {
     }
 }
 
+impl State {
+    /// The blocks in which the legs of a disk differ.
+    pub(crate) fn differing_blocks(&self, disk: &DiskName) -> Vec<usize> {
+        let leg = |leg: Leg| self.legs.get(&(disk.clone(), leg));
+        match (leg(Leg::A), leg(Leg::B)) {
+            (Some(a), Some(b)) => {
+                let all = 0..a.blocks.len();
+                all.filter(|i| !a.same_block(b, *i)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
 #[async_trait]
 impl DiskPort for SimPorts {
     async fn set_legs(&self, id: MachineId, disk: &DiskName, legs: &[Leg]) -> PortResult<()> {
@@ -299,5 +314,28 @@ impl DiskPort for SimPorts {
             s.resync_cancel(id, disk, p)
         })
         .await
+    }
+
+    async fn verify(
+        &self,
+        disk: &DiskName,
+        _rate: u64,
+        progress: &VerifyProgress<'_>,
+    ) -> PortResult<Verified> {
+        let found = self
+            .call(Class::Look, None, format!("disk.verify.{disk}"), |s, _| {
+                let Some(size) = s.spec.disk(disk).map(|d| d.size) else {
+                    return Err(PortError::absent(format!("There is no disk {disk}.")));
+                };
+                let different = s.differing_blocks(disk);
+                Ok(Verified {
+                    compared_bytes: size,
+                    different_bytes: different.len() as u64 * BLOCK_BYTES,
+                    first_difference: different.first().map(|at| *at as u64 * BLOCK_BYTES),
+                })
+            })
+            .await?;
+        progress(found.compared_bytes, found.compared_bytes);
+        Ok(found)
     }
 }

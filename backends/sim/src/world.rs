@@ -223,13 +223,7 @@ impl SimWorld {
 
     /// Returns the bytes that differ between the legs of a disk.
     pub fn differing_bytes(&self, disk: &DiskName) -> u64 {
-        match (self.leg(disk, Leg::A), self.leg(disk, Leg::B)) {
-            (Some(a), Some(b)) => {
-                let count = (0..a.blocks.len()).filter(|i| !a.same_block(&b, *i));
-                count.count() as u64 * BLOCK_BYTES
-            }
-            _ => 0,
-        }
+        self.with(|s| s.differing_blocks(disk).len()) as u64 * BLOCK_BYTES
     }
 
     /// Says whether somebody holds the lease.

@@ -61,6 +61,9 @@ pub(crate) enum Command {
     /// Create, start, stop, show, list and delete systems
     #[command(subcommand)]
     System(commands::system::Command),
+    /// Compare the legs of disks
+    #[command(subcommand)]
+    Disk(commands::disk::Command),
     /// Make, edit, show and check upgrade configuration files
     #[command(subcommand)]
     Config(commands::config::Command),

@@ -25,6 +25,7 @@ use real::kills::Kills;
 use real::legs::{Mode, by_machine};
 use real::{Lab, NAME, processes, qmp, until};
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -393,6 +394,30 @@ fn abort_cycle() {
     taken_back(&lab, began, &mut figures);
     assert_eq!(lab.boot_id(), first_boot);
     assert_eq!(processes::machines(&lab.dir).len(), 1);
+    silent_flip(&lab);
     lab.stop_and_compare();
     figures.tell(&lab);
+}
+
+/// Fault 20: a byte that changes on a leg behind everybody's back is found while users write, and repaired.
+#[track_caller]
+fn silent_flip(lab: &Lab) {
+    lab.ok(&["disk", "verify", NAME]);
+    let status = lab.status();
+    let leg = path_of(&status, "data0", |leg| !leg.authority);
+    let file = std::fs::File::options()
+        .write(true)
+        .open(&leg)
+        .expect("a leg");
+    // The last byte: nothing of the file system lies there, and nobody writes there.
+    let last = file.metadata().expect("a leg").len() - 1;
+    file.write_all_at(&[0x55], last).expect("written");
+    file.sync_all().expect("written");
+    let says = ["the legs differ: data0"];
+    lab.refused(&["disk", "verify", NAME, "data0"], 1, &says);
+    lab.ok(&["disk", "verify", NAME, "system0"]);
+    lab.refused(&["disk", "verify", NAME, "data0", "--repair"], 1, &says);
+    lab.duplex();
+    lab.ok(&["disk", "verify", NAME]);
+    lab.note("a flipped byte was found and repaired");
 }

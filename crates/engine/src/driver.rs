@@ -86,7 +86,7 @@ impl System {
         Ok(system)
     }
 
-    fn cx(&self) -> &Cx {
+    pub(crate) fn cx(&self) -> &Cx {
         &self.shared.cx
     }
 

@@ -16,6 +16,7 @@ mod operate;
 mod power;
 mod status;
 mod steps;
+mod verify;
 
 pub use context::CrashHook;
 pub use driver::{Request, System, SystemOptions};

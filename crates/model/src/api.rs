@@ -13,6 +13,7 @@
 //! | `GET /v1/systems/NAME/status?watch=true` | – | lines of [`crate::Status`], one on every change |
 //! | `GET /v1/systems/NAME/log?after=SEQ&follow=true` | – | lines of [`crate::Entry`] |
 //! | `POST /v1/systems/NAME/run` | [`RunRequest`] | lines of [`RunEvent`] |
+//! | `POST /v1/systems/NAME/disks/DISK/verify` | [`VerifyRequest`] | lines of [`VerifyEvent`] |
 //! | `PUT /v1/systems/NAME/file?side=…&path=…` | the file's bytes | [`Copied`] |
 //! | `POST /v1/systems/NAME/restart` | [`RestartRequest`] | [`crate::Status`] |
 //! | `GET /v1/systems/NAME/shell?side=…` | upgrade to `flipside-shell` | raw bytes both ways |
@@ -80,6 +81,42 @@ pub enum CreateEvent {
     /// It is there.
     Done(Box<crate::Status>),
     /// It failed, and nothing was left behind.
+    Failed(Problem),
+}
+
+/// Asks for a comparison of both legs of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// Take the leg that differs out, so that it is rewritten from the one that decides.
+    #[serde(default)]
+    pub repair: bool,
+}
+
+/// What a comparison of both legs found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyOutcome {
+    /// The disk.
+    pub disk: crate::DiskName,
+    /// Bytes compared.
+    pub compared_bytes: u64,
+    /// Bytes of blocks of 4 KiB that rest and differ; 0 when both legs hold the same.
+    pub different_bytes: u64,
+    /// Where the first of them begins, in bytes.
+    pub first_difference: Option<u64>,
+    /// The leg that is rewritten now, if that was asked for and needed.
+    pub repairing: Option<crate::Leg>,
+}
+
+/// Progress of a comparison, then its end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyEvent {
+    /// How far it is.
+    Progress(crate::Progress),
+    /// It is done.
+    Done(VerifyOutcome),
+    /// It could not be done.
     Failed(Problem),
 }
 

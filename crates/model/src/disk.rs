@@ -68,6 +68,13 @@ impl TryFrom<String> for DiskName {
     }
 }
 
+impl std::str::FromStr for DiskName {
+    type Err = InvalidName;
+    fn from_str(given: &str) -> Result<Self, InvalidName> {
+        Self::new(given)
+    }
+}
+
 impl From<DiskName> for String {
     fn from(name: DiskName) -> String {
         name.as_str().to_owned()

@@ -37,7 +37,21 @@ pub struct ResyncView {
     pub total_bytes: u64,
 }
 
-/// Changes the block graph of a machine. Every call needs the lease.
+/// What a comparison of both legs found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified {
+    /// Bytes compared: the size of the disk.
+    pub compared_bytes: u64,
+    /// Bytes of blocks of 4 KiB that rest and differ.
+    pub different_bytes: u64,
+    /// Where the first of them begins.
+    pub first_difference: Option<u64>,
+}
+
+/// Is told how many bytes of how many were compared.
+pub type VerifyProgress<'a> = dyn Fn(u64, u64) + Send + Sync + 'a;
+
+/// Changes the block graph of a machine. Every call but `verify` needs the lease.
 #[async_trait]
 pub trait DiskPort: Send + Sync {
     /// Gives a plugged disk of a paused machine exactly these legs as its root. With one leg a change bitmap is
@@ -72,4 +86,12 @@ pub trait DiskPort: Send + Sync {
     async fn resync_finish(&self, id: MachineId, disk: &DiskName) -> PortResult<ResyncFigures>;
     /// Gives it up; the bitmaps stay as they are, so that it can begin again.
     async fn resync_cancel(&self, id: MachineId, disk: &DiskName) -> PortResult<()>;
+    /// Compares both legs of a duplexed disk, whether its machine runs or not, and changes nothing. Writes in flight are
+    /// no difference. `rate` limits the reading in bytes per second, 0 for no limit. Ends when it is dropped.
+    async fn verify(
+        &self,
+        disk: &DiskName,
+        rate: u64,
+        progress: &VerifyProgress<'_>,
+    ) -> PortResult<Verified>;
 }

@@ -23,7 +23,7 @@ mod network;
 pub mod conformance;
 
 pub use book::{Lease, LegPort};
-pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView};
+pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView, Verified, VerifyProgress};
 pub use error::{PortError, PortErrorKind, PortResult};
 pub use guest::{
     ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, ServiceView,

@@ -7,6 +7,7 @@
 mod answer;
 mod backend;
 mod create;
+mod disk_routes;
 mod lock;
 mod registry;
 mod routes;

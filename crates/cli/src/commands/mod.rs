@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod config_edit;
 pub(crate) mod copy;
 pub(crate) mod demo;
+pub(crate) mod disk;
 pub(crate) mod finish;
 pub(crate) mod guard;
 pub(crate) mod log;
@@ -37,6 +38,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => serve::run(&ctx, args).await,
         Command::System(command) => system::run(&ctx, command).await,
+        Command::Disk(command) => disk::run(&ctx, command).await,
         Command::Config(command) => config::run(&ctx, command),
         Command::Check(args) => check::run(&ctx, args).await,
         Command::Split(args) => split::run(&ctx, args).await,

@@ -4,6 +4,7 @@
 mod broken;
 mod mirrors;
 mod states;
+mod verify;
 
 use flipside_backend_sim::{At, Fault, FaultKind, SimOptions};
 use flipside_engine::Request;
