@@ -3,12 +3,12 @@
 
 #![allow(clippy::print_stdout)]
 
-#[path = "real/fault_tests.rs"]
-mod fault_tests;
 #[path = "real/kill_tests.rs"]
 mod kill_tests;
 #[path = "real/leg_faults.rs"]
 mod leg_faults;
+#[path = "real/machine_faults.rs"]
+mod machine_faults;
 #[path = "real/merge_faults.rs"]
 mod merge_faults;
 #[path = "real/power_cut.rs"]

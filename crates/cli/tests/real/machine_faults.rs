@@ -106,3 +106,34 @@ fn production_that_dies_in_split_comes_back_by_an_abort() {
     assert_eq!(there.status, Some(1), "the old software");
     lab.stop_and_compare();
 }
+
+// Fault 29: Production's QEMU stands still in Split. Nothing is promoted, no deadline fires wrongly; when it goes on, so does
+// the session.
+#[test]
+#[ignore = "a whole session, two minutes: `./dev test --full`"]
+fn a_production_that_stands_still_is_waited_for() {
+    let Some(mut lab) = Lab::booted() else { return };
+    let mut figures = Figures::default();
+    let first_boot = lab.boot_id();
+    split(&lab, &mut figures);
+    lab.sh(None, crate::MARK);
+    let machines = processes::machines(&lab.dir);
+    let production = *machines.values().next().expect("two");
+    signal(&lab, production, Signal::STOP);
+    until("the standstill is shown", NOTICED, || {
+        (!lab.status().running).then_some(())
+    });
+    let ended = lab.run(&["run", NAME, "--side", "production", "--", "true"]);
+    assert_ne!(ended.status, Some(0), "a stopped machine ran a program");
+    lab.is_in(S::Split, READY);
+    signal(&lab, production, Signal::CONT);
+    lab.serves(NOTICED, "after the standstill");
+    until("it is shown to run again", NOTICED, || {
+        lab.status().running.then_some(())
+    });
+    crate::merge(&lab, &mut figures);
+    crate::abort(&lab, &mut figures);
+    assert_eq!(lab.boot_id(), first_boot);
+    lab.finish();
+    lab.stop_and_compare();
+}
