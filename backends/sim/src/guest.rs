@@ -3,7 +3,7 @@
 use crate::call::{Class, SimPorts};
 use crate::state::State;
 use async_trait::async_trait;
-use flipside_model::{HealthCheck, MachineId, MountPoint};
+use flipside_model::{HealthCheck, MachineId, MountPoint, Package};
 use flipside_platform::{
     ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, PortError, PortResult,
     ServiceView, UnitStart,
@@ -56,6 +56,19 @@ impl GuestPort for SimPorts {
             let config = s.guest_config(id)?;
             let view = |unit: &String| s.service_view(id, unit, &config);
             Ok(units.iter().map(view).collect())
+        })
+        .await
+    }
+
+    async fn packages(&self, id: MachineId) -> PortResult<Vec<Package>> {
+        let name = format!("guest.packages.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            let software = Package {
+                name: "software".to_owned(),
+                version: s.guest_config(id)?.version.clone(),
+            };
+            Ok(vec![software])
         })
         .await
     }

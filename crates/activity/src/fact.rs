@@ -26,6 +26,13 @@ pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
             ),
             startup_list(saved),
         ),
+        Fact::Packages(packages) => (
+            format!(
+                "{} installed on the Production Side before the split",
+                count(packages.len(), "package")
+            ),
+            None,
+        ),
         Fact::Forked(figures) => (fork_text(figures), None),
         Fact::Divided(true) => (
             "The system is divided into Production Side and Upgrade Side".to_owned(),

@@ -93,6 +93,10 @@ pub(crate) enum Command {
     Wait(commands::wait::Args),
     /// Show the state of a system
     Status(commands::status::Args),
+    /// Show the controlled services of each side
+    Services(commands::services::Args),
+    /// List the installed packages of a side, or what the upgrade changed
+    Packages(commands::packages::Args),
     /// Show the activity log
     Log(commands::log::Args),
     /// Tell the whole story on this machine, start to end

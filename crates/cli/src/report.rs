@@ -186,6 +186,23 @@ fn figures(out: &mut String, status: &Status) {
     }
 }
 
+/// Sets rows in columns, two spaces apart; the last column is not filled up.
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |at: usize| {
+        let cells = rows.iter().map(|row| row[at].chars().count());
+        cells.max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths);
+        let filled: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        filled.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

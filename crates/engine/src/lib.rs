@@ -7,6 +7,7 @@
 
 mod context;
 mod driver;
+mod inspect;
 mod ledger;
 mod legs;
 mod mirrors;

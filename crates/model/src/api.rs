@@ -14,6 +14,9 @@
 //! | `GET /v1/systems/NAME/log?after=SEQ&follow=true` | – | lines of [`crate::Entry`] |
 //! | `POST /v1/systems/NAME/run` | [`RunRequest`] | lines of [`RunEvent`] |
 //! | `POST /v1/systems/NAME/disks/DISK/verify` | [`VerifyRequest`] | lines of [`VerifyEvent`] |
+//! | `GET /v1/systems/NAME/services?side=…` | – | list of [`ServiceStatus`] |
+//! | `GET /v1/systems/NAME/packages?side=…` | – | list of [`crate::Package`] |
+//! | `GET /v1/systems/NAME/packages/changes` | – | list of [`PackageChange`] |
 //! | `PUT /v1/systems/NAME/file?side=…&path=…` | the file's bytes | [`Copied`] |
 //! | `POST /v1/systems/NAME/restart` | [`RestartRequest`] | [`crate::Status`] |
 //! | `GET /v1/systems/NAME/shell?side=…` | upgrade to `flipside-shell` | raw bytes both ways |
@@ -82,6 +85,32 @@ pub enum CreateEvent {
     Done(Box<crate::Status>),
     /// It failed, and nothing was left behind.
     Failed(Problem),
+}
+
+/// A controlled service on one side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Unit name.
+    pub unit: String,
+    /// Whether the guest knows it.
+    pub exists: bool,
+    /// Whether it runs.
+    pub active: bool,
+    /// Its startup type.
+    pub startup: String,
+    /// Whether flipside keeps it from starting.
+    pub held: bool,
+}
+
+/// A package whose version differs between the sides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackageChange {
+    /// Its name.
+    pub name: String,
+    /// Its version on the Production Side before the split, or none: it is new.
+    pub before: Option<String>,
+    /// Its version on the Upgrade Side, or none: it was removed.
+    pub after: Option<String>,
 }
 
 /// Asks for a comparison of both legs of a disk.

@@ -28,7 +28,8 @@ pub use disk::{DiskName, DiskRole, Leg, MirrorStatus};
 pub use legbook::{LegBook, LegEntry, LegPair, LegRole, StaleReason};
 pub use names::{InvalidName, MachineId, ServiceName, SessionId, SystemName};
 pub use outcome::{
-    Carried, Fact, ForkFigures, MountPoint, Outage, ResyncFigures, SavedStartup, StartupType,
+    Carried, Fact, ForkFigures, MountPoint, Outage, Package, ResyncFigures, SavedStartup,
+    StartupType,
 };
 pub use problem::{Problem, ProblemCode};
 pub use record::{Entry, Record, StepName, StepResult};

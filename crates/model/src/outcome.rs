@@ -78,6 +78,15 @@ pub struct ResyncFigures {
     pub took_ms: u64,
 }
 
+/// An installed package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Package {
+    /// Name, with the architecture where the guest gives one.
+    pub name: String,
+    /// Version.
+    pub version: String,
+}
+
 /// Something a step established; the session's memory is the fold of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -95,6 +104,8 @@ pub enum Fact {
     Startup(Vec<SavedStartup>),
     /// Units that act by themselves, saved on the Upgrade Side.
     Quiesced(Vec<SavedStartup>),
+    /// What was installed on the Production Side before the split.
+    Packages(Vec<Package>),
     /// Figures of the fork.
     Forked(ForkFigures),
     /// The system is divided (true), or whole again (false).

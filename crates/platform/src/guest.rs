@@ -3,7 +3,7 @@
 
 use crate::{PortError, PortErrorKind, PortResult};
 use async_trait::async_trait;
-use flipside_model::{HealthCheck, MachineId, MountPoint, SavedStartup, StartupType};
+use flipside_model::{HealthCheck, MachineId, MountPoint, Package, SavedStartup, StartupType};
 use std::time::Duration;
 
 /// Proof that the operating system answers.
@@ -103,6 +103,8 @@ pub trait GuestPort: Send + Sync {
     async fn services(&self, id: MachineId, units: &[String]) -> PortResult<Vec<ServiceView>>;
     /// Lists the file systems mounted from these disks (all data disks), deepest last.
     async fn mounts(&self, id: MachineId) -> PortResult<Vec<MountPoint>>;
+    /// Lists installed packages by name.
+    async fn packages(&self, id: MachineId) -> PortResult<Vec<Package>>;
     /// Lists files on other than data disks that these services have open for writing.
     async fn open_files(&self, id: MachineId, units: &[String]) -> PortResult<Vec<OpenFile>>;
 

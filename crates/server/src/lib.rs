@@ -8,6 +8,7 @@ mod answer;
 mod backend;
 mod create;
 mod disk_routes;
+mod inspect_routes;
 mod lock;
 mod registry;
 mod routes;

@@ -2,7 +2,7 @@
 
 use crate::answer::{Answer, Refused};
 use crate::registry::Registry;
-use crate::{create, disk_routes, session_routes, side_routes, streams};
+use crate::{create, disk_routes, inspect_routes, session_routes, side_routes, streams};
 use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::routing::{get, post, put};
@@ -31,6 +31,12 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
             put(side_routes::file).layer(DefaultBodyLimit::disable()),
         )
         .route("/v1/systems/{name}/shell", get(side_routes::shell))
+        .route("/v1/systems/{name}/services", get(inspect_routes::services))
+        .route("/v1/systems/{name}/packages", get(inspect_routes::packages))
+        .route(
+            "/v1/systems/{name}/packages/changes",
+            get(inspect_routes::package_changes),
+        )
         .route(
             "/v1/systems/{name}/disks/{disk}/verify",
             post(disk_routes::verify),

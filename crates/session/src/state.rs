@@ -3,8 +3,8 @@
 use crate::{Step, law};
 use flipside_model::{
     Carried, DiskName, Entry, Fact, ForkFigures, MachineId, MountPoint, OperationalState, Outage,
-    Problem, Record, ResyncFigures, SavedStartup, SessionId, Severity, Side, StepName, StepResult,
-    UpgradeConfig, UpgradeState,
+    Package, Problem, Record, ResyncFigures, SavedStartup, SessionId, Severity, Side, StepName,
+    StepResult, UpgradeConfig, UpgradeState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub struct Facts {
     pub startup: Option<Vec<SavedStartup>>,
     /// Saved startup types of the units that act by themselves.
     pub quiesced: Option<Vec<SavedStartup>>,
+    /// What was installed on the Production Side before the split.
+    pub packages: Option<Arc<Vec<Package>>>,
     /// Figures of the last fork.
     pub forked: Option<ForkFigures>,
     /// Whether the system is divided.
@@ -56,6 +58,7 @@ impl Default for Facts {
             mounts: Vec::new(),
             startup: None,
             quiesced: None,
+            packages: None,
             forked: None,
             divided: false,
             stopped_on_production: false,
@@ -336,6 +339,7 @@ impl Facts {
             Fact::Quiesced(saved) => {
                 self.quiesced.get_or_insert_with(|| saved.clone());
             }
+            Fact::Packages(packages) => self.packages = Some(Arc::new(packages.clone())),
             Fact::Forked(figures) => self.forked = Some(*figures),
             Fact::Divided(divided) => {
                 self.divided = *divided;

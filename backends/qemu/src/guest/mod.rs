@@ -21,12 +21,13 @@ pub(crate) mod fuzzing;
 mod gates;
 mod limits;
 mod link;
+mod packages;
 mod services;
 mod shell;
 mod show;
 
 use async_trait::async_trait;
-use flipside_model::{HealthCheck, MachineId, MountPoint};
+use flipside_model::{HealthCheck, MachineId, MountPoint, Package};
 use flipside_platform::{
     ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, PortError,
     PortErrorKind, PortResult, ServiceView, ShellStream, UnitStart,
@@ -220,6 +221,10 @@ impl GuestPort for LinuxGuest {
 
     async fn prepare_release(&self, id: MachineId, set: &HoldSet, held: &Held) -> PortResult<()> {
         self.restore_startup(id, set, held).await
+    }
+
+    async fn packages(&self, id: MachineId) -> PortResult<Vec<Package>> {
+        self.list_packages(id).await
     }
 
     async fn lift(&self, id: MachineId) -> PortResult<()> {

@@ -14,10 +14,12 @@ pub(crate) mod guard;
 pub(crate) mod log;
 pub(crate) mod man;
 pub(crate) mod merge;
+pub(crate) mod packages;
 pub(crate) mod restart;
 pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod serve;
+pub(crate) mod services;
 pub(crate) mod shell;
 pub(crate) mod split;
 pub(crate) mod status;
@@ -52,6 +54,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Finish(args) => finish::run(&ctx, args).await,
         Command::Retry(args) => retry::run(&ctx, args).await,
         Command::Wait(args) => wait::run(&ctx, args).await,
+        Command::Services(args) => services::run(&ctx, args).await,
+        Command::Packages(args) => packages::run(&ctx, args).await,
         Command::Status(args) => status::run(&ctx, args).await,
         Command::Log(args) => log::run(&ctx, args).await,
         Command::Demo(args) => demo::run(&ctx, args).await,

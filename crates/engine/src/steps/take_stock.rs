@@ -6,7 +6,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
-use flipside_model::{Fact, Side};
+use flipside_model::{Fact, MachineId, Problem, Record, Severity, Side};
 
 pub(super) struct TakeStock;
 
@@ -22,9 +22,26 @@ impl Action for TakeStock {
         let production = cx.machine(Side::Production)?;
         let mounts = cx.ports.guest.mounts(production).await?;
         cx.ledger.fact(Fact::Mounts(mounts))?;
+        note_packages(cx, production).await?;
         let held = cx.ports.guest.startup(production, &cx.hold_set()).await?;
         cx.ledger.fact(Fact::Quiesced(held.quiesced))?;
         cx.ledger.fact(Fact::Startup(held.units))?;
         Ok(())
     }
+}
+
+/// Records what is installed, so that it can be told later what the upgrade changed (VC-11): in Merge the Production
+/// Side is paused and cannot be asked. No upgrade depends on it, so a guest that cannot tell costs a warning.
+async fn note_packages(cx: &Cx, production: MachineId) -> Step {
+    match cx.ports.guest.packages(production).await {
+        Ok(packages) => {
+            cx.ledger.fact(Fact::Packages(packages))?;
+        }
+        Err(error) => {
+            let problem = Problem::from(error);
+            cx.ledger
+                .write(Record::problem(Severity::Warning, &problem))?;
+        }
+    }
+    Ok(())
 }
