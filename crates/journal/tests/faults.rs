@@ -458,3 +458,23 @@ fn errors_name_the_file() {
     let exists = Journal::<Record>::create(MemoryStorage::new(&disk)).unwrap_err();
     assert!(exists.to_string().contains("`memory:0002`"), "{exists}");
 }
+
+// A failed call may have done its work all the same, and then the next opening finds that.
+#[test]
+fn a_rotation_that_failed_after_its_work_is_found() {
+    for (written, records, generation) in [(0, 6, 1), (1, 1, 2)] {
+        let disk = history(6);
+        let (mut journal, _) = reopen(&disk).unwrap();
+        let fault = Fault {
+            kind: ErrorKind::Other,
+            written,
+        };
+        disk.fail_call(disk.calls() + 1, fault);
+        let error = journal.rotate(&record(7)).unwrap_err();
+        assert!(matches!(error, JournalError::Failed { .. }), "{error}");
+        drop(journal);
+        let (journal, found) = reopen(&disk).unwrap();
+        assert_eq!(found.len(), records);
+        assert_eq!(journal.position().generation, generation);
+    }
+}
