@@ -354,7 +354,7 @@ mod tests {
                     operational,
                     ..SessionState::default()
                 };
-                state.facts.committed = true;
+                std::sync::Arc::make_mut(&mut state.facts).committed = true;
                 for command in Command::ALL {
                     assert_ne!(decide(&state, command).ok(), Some(S::Abort), "{command}");
                 }
@@ -397,7 +397,7 @@ mod tests {
                 operational,
                 ..SessionState::default()
             };
-            state.facts.committed = committed;
+            std::sync::Arc::make_mut(&mut state.facts).committed = committed;
             let problem = decide(&state, command).expect_err("refused");
             assert!(problem.message.starts_with(&format!(
                 "`{command}` is refused in {upgrade} | {operational}: "

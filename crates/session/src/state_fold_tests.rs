@@ -165,7 +165,7 @@ fn the_settings_of_a_session_are_frozen_and_outlive_it() {
         Box::new(config)
     };
     let mut state = SessionState::default();
-    assert_eq!(state.settings(), UpgradeConfig::none());
+    assert_eq!(*state.settings(), UpgradeConfig::none());
     let name = |name: &str| Some(name.to_owned());
     tell(
         &mut state,
@@ -175,7 +175,7 @@ fn the_settings_of_a_session_are_frozen_and_outlive_it() {
         }],
     );
     assert_eq!(state.config_name, name("checked.Config"));
-    assert_eq!(state.settings(), *config(1));
+    assert_eq!(*state.settings(), *config(1));
     let session = Record::Session {
         id: SessionId(uuid::Uuid::nil()),
         config_name: name("shop.Config"),
@@ -204,7 +204,7 @@ fn the_settings_of_a_session_are_frozen_and_outlive_it() {
     );
     assert_eq!(state.session, None);
     assert_eq!(state.config_name, name("shop.Config"));
-    assert_eq!(state.settings(), *config(2));
+    assert_eq!(*state.settings(), *config(2));
 }
 
 // Invariant 12: a number that does not follow is refused, and the refusal names it.
@@ -264,11 +264,14 @@ fn the_findings_of_the_last_check_are_counted() {
 #[test]
 fn a_session_begins_without_the_facts_of_the_last() {
     let mut state = SessionState::default();
-    state.facts.production = Some(MachineId(3));
-    state.facts.upgrade = Some(MachineId(2));
-    state.facts.heard = 7;
-    state.facts.committed = true;
-    state.facts.startup = Some(Vec::new());
+    state.facts = Arc::new(Facts {
+        production: Some(MachineId(3)),
+        upgrade: Some(MachineId(2)),
+        heard: 7,
+        committed: true,
+        startup: Some(Vec::new()),
+        ..Facts::default()
+    });
     state.done.insert(Step::Decide.name());
     state.attempts.insert(Step::Decide.name(), 2);
     let id = SessionId(uuid::Uuid::nil());
@@ -284,7 +287,7 @@ fn a_session_begins_without_the_facts_of_the_last() {
         heard: 7,
         ..Facts::default()
     };
-    assert_eq!(state.facts, kept);
+    assert_eq!(*state.facts, kept);
     assert!(state.done.is_empty() && state.attempts.is_empty());
 }
 
@@ -413,7 +416,7 @@ fn a_check_may_run_steps_and_unknown_steps_are_refused() {
         };
         state.apply(&entry).map_err(|e| e.to_string())
     };
-    let unknown = || StepName("split.invented_later".to_owned());
+    let unknown = || StepName("split.invented_later".into());
     assert_eq!(
         apply(busy(UpgradeState::Idle), Step::FinalCheck.name()),
         Ok(())
