@@ -263,15 +263,18 @@ fn the_findings_of_the_last_check_are_counted() {
 // Invariant 17: a session begins with nothing of the one before it, except for the machine and the platform's notes.
 #[test]
 fn a_session_begins_without_the_facts_of_the_last() {
-    let mut state = SessionState::default();
-    state.facts = Arc::new(Facts {
+    let facts = Facts {
         production: Some(MachineId(3)),
         upgrade: Some(MachineId(2)),
         heard: 7,
         committed: true,
         startup: Some(Vec::new()),
         ..Facts::default()
-    });
+    };
+    let mut state = SessionState {
+        facts: Arc::new(facts),
+        ..SessionState::default()
+    };
     state.done.insert(Step::Decide.name());
     state.attempts.insert(Step::Decide.name(), 2);
     let id = SessionId(uuid::Uuid::nil());
