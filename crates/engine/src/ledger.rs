@@ -210,3 +210,7 @@ fn journal_problem(error: &JournalError) -> Problem {
         _ => Problem::new(ProblemCode::Failed, "the journal cannot be written").because(error),
     }
 }
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -85,3 +85,7 @@ pub(crate) fn distrust_bitmap(book: &mut LegBook, disk: &DiskName) {
         pair.get_mut(other).role = LegRole::Stale(StaleReason::Unclean);
     }
 }
+
+#[cfg(test)]
+#[path = "legs_tests.rs"]
+mod tests;

@@ -403,3 +403,7 @@ pub(crate) async fn settle(cx: &Cx) -> Result<(), Problem> {
     drop(held);
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "mirrors_tests.rs"]
+mod tests;

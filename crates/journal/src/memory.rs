@@ -50,6 +50,13 @@ impl MemoryDisk {
             .unwrap_or_default()
     }
 
+    /// Returns the size of every file of the row, oldest first, as a process sees it; a pruned one has none.
+    #[must_use]
+    pub fn sizes(&self) -> Vec<usize> {
+        let state = self.lock();
+        state.files.iter().map(|file| file.bytes.len()).collect()
+    }
+
     /// Replaces the current file, durably; makes the first one if there is none.
     pub fn set_contents(&self, bytes: &[u8]) {
         let mut state = self.lock();

@@ -292,3 +292,112 @@ fn a_number_after_which_nobody_could_count_on_is_refused() {
         );
     }
 }
+
+/// Renders a line with a good checksum, whatever it says; returns it with that checksum.
+fn forged(numbers: &str, chain: u32, json: &str) -> (String, u32) {
+    let body = format!("{numbers} {chain:08x} {json}");
+    let crc = crc32c::crc32c(body.as_bytes());
+    (format!("{crc:08x} {body}\n"), crc)
+}
+
+/// Renders a header with a good checksum.
+fn forged_header(generation: u32, first: u64) -> (String, u32) {
+    let head = format!("flipside-journal 1 generation={generation} first={first} chain=00000000");
+    let crc = crc32c::crc32c(head.as_bytes());
+    (format!("{head} crc={crc:08x}\n"), crc)
+}
+
+fn json(n: u64) -> String {
+    serde_json::to_string(&record(n)).unwrap()
+}
+
+/// Decodes a header, a good first record, and one more line; returns what is wrong with that line.
+fn damage_of(numbers: &str, json_text: &str) -> Damage {
+    let (head, chain) = forged_header(1, 1);
+    let (first, chain) = forged("1", chain, &json(1));
+    let (second, _) = forged(numbers, chain, json_text);
+    let text = head + &first + &second;
+    match decode::<Record>("test", text.as_bytes()) {
+        Err(JournalError::Damaged { line: 3, why, .. }) => why,
+        other => panic!("{numbers}: {other:?}"),
+    }
+}
+
+// Invariant 17: a line that continues the one before it and has a number too high or too low is refused, although its
+// checksums are right.
+#[test]
+fn a_gap_in_the_numbers_is_refused_even_when_the_checksums_are_right() {
+    for found in [1, 3, 4] {
+        let expected = 2;
+        assert_eq!(
+            damage_of(&found.to_string(), &json(found)),
+            Damage::Sequence { expected, found }
+        );
+    }
+}
+
+#[test]
+fn a_batch_holds_as_many_records_as_its_numbers_say() {
+    let many = |count| {
+        let records: Vec<_> = (2..2 + count).map(json).collect();
+        format!("[{}]", records.join(","))
+    };
+    for found in [0, 1, 2, 4] {
+        let expected = 3;
+        assert_eq!(
+            damage_of("2-4", &many(found)),
+            Damage::Batch { expected, found }
+        );
+    }
+    let (head, chain) = forged_header(1, 1);
+    let text = head
+        + &forged(
+            "1-3",
+            chain,
+            &format!("[{},{},{}]", json(1), json(2), json(3)),
+        )
+        .0;
+    assert_eq!(judge(text.as_bytes(), "a batch as it should be"), Some(3));
+}
+
+// A range that counts down or to the end of all numbers is no line of ours: nothing is read of it, and nothing overflows.
+#[test]
+fn an_impossible_range_of_numbers_yields_no_record() {
+    for numbers in ["2-1", "1-0", &format!("1-{}", u64::MAX)] {
+        let (head, chain) = forged_header(1, 1);
+        let (line, _) = forged(numbers, chain, &format!("[{}]", json(1)));
+        let decoded = decode::<Record>("test", (head.clone() + &line).as_bytes()).unwrap();
+        assert!(decoded.entries.is_empty(), "{numbers}");
+        let tail = decoded.tail.expect("what is not understood is reported");
+        assert_eq!(
+            (tail.line, tail.offset, tail.bytes, tail.complete),
+            (2, head.len() as u64, line.len() as u64, true),
+            "{numbers}"
+        );
+    }
+}
+
+#[test]
+fn a_header_that_counts_from_zero_is_refused() {
+    for (generation, first) in [(0, 1), (1, 0), (0, 0)] {
+        let (head, _) = forged_header(generation, first);
+        let error = decode::<Record>("test", head.as_bytes()).unwrap_err();
+        assert!(
+            matches!(
+                error,
+                JournalError::Damaged {
+                    line: 1,
+                    why: Damage::Header,
+                    ..
+                }
+            ),
+            "generation {generation}, first {first}: {error}"
+        );
+    }
+    let (head, _) = forged_header(1, 1 << 53);
+    assert_eq!(
+        decode::<Record>("test", head.as_bytes()).unwrap().next_seq,
+        1 << 53,
+        "the highest number that is believed"
+    );
+}

@@ -67,6 +67,16 @@ fn every_call_may_fail_in_every_way() {
                     continue;
                 };
                 failures += 1;
+                // "Full" is said when nothing has changed, and only then: after a failed sync that is unknown.
+                let unsynced = matches!(
+                    error,
+                    JournalError::Failed {
+                        operation: "sync",
+                        ..
+                    }
+                );
+                let says_full = matches!(error, JournalError::Full { .. });
+                assert_eq!(says_full, full && !unsynced, "{what}: {error}");
                 if let Some(mut journal) = journal {
                     stays_dead_or_unharmed(&disk, &mut journal, &error, acknowledged, &what);
                 }
@@ -361,4 +371,110 @@ fn creating_and_opening_do_not_stand_in_for_each_other() {
         Err(JournalError::AlreadyExists { .. })
     ));
     assert!(reopen(&disk).unwrap().1.is_empty());
+}
+
+// Fault 11: an ordinary record needs its own space and leaves the reserve for an abort; a byte less, and it is refused.
+#[test]
+fn the_reserve_for_an_abort_is_kept_to_the_byte() {
+    let disk = history(6);
+    let before = disk.contents().len() as u64;
+    reopen(&disk).unwrap().0.append(&record(7)).unwrap();
+    let line = disk.contents().len() as u64 - before;
+    for (missing, fits) in [(0, true), (1, false)] {
+        let disk = MemoryDisk::default();
+        disk.set_contents(&history(6).contents());
+        disk.set_space(Some(before + line + ABORT_RESERVE - missing));
+        let (mut journal, _) = reopen(&disk).unwrap();
+        let result = journal.append(&record(7));
+        assert_eq!(result.is_ok(), fits, "{missing} bytes are missing");
+        if !fits {
+            assert!(matches!(result, Err(JournalError::Full { .. })));
+            assert_eq!(journal.append_reserved(&record(7)).unwrap(), 7);
+        }
+    }
+}
+
+// Fault 11: a new file appears only with its reserve behind it.
+#[test]
+fn a_rotation_needs_room_for_the_reserve_to_the_byte() {
+    let disk = history(6);
+    reopen(&disk).unwrap().0.rotate(&record(7)).unwrap();
+    let needed = disk.contents().len() as u64 + ABORT_RESERVE;
+    for (space, fits) in [(needed, true), (needed - 1, false)] {
+        let disk = history(6);
+        let (mut journal, _) = reopen(&disk).unwrap();
+        disk.set_space(Some(space));
+        assert_eq!(journal.rotate(&record(7)).is_ok(), fits);
+        assert_eq!(journal.position().generation, if fits { 2 } else { 1 });
+        assert_eq!(journal.poisoned(), None);
+    }
+}
+
+#[test]
+fn a_line_may_have_its_limit_and_not_a_byte_more() {
+    let disk = MemoryDisk::default();
+    let mut journal = Journal::<String>::create(MemoryStorage::new(&disk)).unwrap();
+    let before = disk.contents().len();
+    journal.append(&String::new()).unwrap();
+    let frame = disk.contents().len() - before;
+    let fits = "x".repeat(MAX_LINE_BYTES - frame);
+    assert_eq!(journal.append(&fits).unwrap(), 2);
+    let error = journal.append(&(fits + "x")).unwrap_err();
+    assert!(
+        matches!(error, JournalError::TooLarge { bytes, limit }
+            if bytes == limit + 1 && limit == MAX_LINE_BYTES),
+        "{error}"
+    );
+    assert_eq!(journal.append(&String::new()).unwrap(), 3);
+}
+
+#[test]
+fn old_files_are_removed_and_the_row_goes_on() {
+    let disk = history(6);
+    let (mut journal, _) = reopen(&disk).unwrap();
+    for n in 7..=9 {
+        journal.rotate(&record(n)).unwrap();
+    }
+    let kept = |disk: &MemoryDisk| disk.sizes().iter().filter(|size| **size > 0).count();
+    journal.prune(3).unwrap();
+    assert_eq!(kept(&disk), 3);
+    journal.prune(0).unwrap();
+    assert_eq!(kept(&disk), 1, "the current file always stays");
+    assert_eq!(journal.append(&record(10)).unwrap(), 10);
+    drop(journal);
+    let (journal, records) = reopen(&disk).unwrap();
+    assert_eq!(records, [record(9), record(10)]);
+    assert_eq!(journal.position().generation, 4);
+}
+
+#[test]
+fn errors_name_the_file() {
+    let disk = MemoryDisk::default();
+    let missing = reopen(&disk).unwrap_err();
+    assert!(missing.to_string().contains("`memory:0001`"), "{missing}");
+    let disk = history(6);
+    let (mut journal, _) = reopen(&disk).unwrap();
+    journal.rotate(&record(7)).unwrap();
+    let exists = Journal::<Record>::create(MemoryStorage::new(&disk)).unwrap_err();
+    assert!(exists.to_string().contains("`memory:0002`"), "{exists}");
+}
+
+// A failed call may have done its work all the same, and then the next opening finds that.
+#[test]
+fn a_rotation_that_failed_after_its_work_is_found() {
+    for (written, records, generation) in [(0, 6, 1), (1, 1, 2)] {
+        let disk = history(6);
+        let (mut journal, _) = reopen(&disk).unwrap();
+        let fault = Fault {
+            kind: ErrorKind::Other,
+            written,
+        };
+        disk.fail_call(disk.calls() + 1, fault);
+        let error = journal.rotate(&record(7)).unwrap_err();
+        assert!(matches!(error, JournalError::Failed { .. }), "{error}");
+        drop(journal);
+        let (journal, found) = reopen(&disk).unwrap();
+        assert_eq!(found.len(), records);
+        assert_eq!(journal.position().generation, generation);
+    }
 }

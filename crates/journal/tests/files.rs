@@ -13,7 +13,7 @@ use std::process::Command;
 
 use common::{Record, record};
 use flipside_journal::{
-    ABORT_RESERVE, FileError, FileStorage, Journal, JournalError, MAX_LINE_BYTES, Opened,
+    ABORT_RESERVE, FileError, FileStorage, Journal, JournalError, MAX_LINE_BYTES, Opened, Storage,
 };
 
 fn open(dir: &Path) -> Result<(Journal<Record>, Opened<Record>), JournalError> {
@@ -239,32 +239,180 @@ fn a_leftover_of_an_interrupted_rotation_is_replaced() {
     assert!(!leftover.exists());
 }
 
+// Fault 11: however long the journal gets, the reserve lies behind its end; and it takes little more than that.
+#[test]
+fn the_reserve_moves_on_with_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.0001");
+    // Reserved ahead of time in steps of 64 KiB; blocks of the file system, its own notes included.
+    const STEP: u64 = 64 * 1024;
+    const BLOCKS: u64 = 16 * 1024;
+    let reserved = |what: &str| {
+        let meta = fs::metadata(&path).unwrap();
+        let (space, least) = (meta.blocks() * 512, meta.len() + ABORT_RESERVE);
+        assert!(space >= least, "{what}: {space} of {least}");
+        assert!(space <= least + STEP + BLOCKS, "{what}: {space} of {least}");
+    };
+    let long = Record::Opened {
+        system: "x".repeat(10_000),
+    };
+    let mut journal = Journal::create(FileStorage::open(dir.path()).unwrap()).unwrap();
+    reserved("created");
+    for n in 1..=60 {
+        journal.append(&long).unwrap();
+        reserved(&format!("{n} records"));
+    }
+    drop(journal);
+    let len = fs::metadata(&path).unwrap().len();
+    let shorten = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    shorten.set_len(len - 7).unwrap();
+    let (mut journal, opened) = open(dir.path()).unwrap();
+    assert_eq!(opened.records.len(), 59);
+    reserved("a torn tail was cut off");
+    journal.append(&long).unwrap();
+    reserved("and the record was written again");
+}
+
+// Fault 1: machines outlive the server. If they inherited the lock, the next server would be refused.
+#[test]
+fn a_process_that_was_started_meanwhile_does_not_keep_the_lock() {
+    let dir = journal();
+    let (mut journal, _) = open(dir.path()).unwrap();
+    journal.rotate(&record(4)).unwrap();
+    let mut child = Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let inherited: Vec<_> = fs::read_dir(format!("/proc/{}/fd", child.id()))
+        .unwrap()
+        .filter_map(|fd| fs::read_link(fd.unwrap().path()).ok())
+        .filter(|target| target.starts_with(dir.path()))
+        .collect();
+    drop(journal);
+    let reopened = open(dir.path()).map(drop);
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    reopened.unwrap();
+    assert_eq!(inherited, Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn files_with_other_names_are_none_of_the_journal() {
+    let dir = journal();
+    let strange = ["journal.0000", "journal.5", "journal.00007", "journal.x"];
+    for name in strange {
+        fs::write(dir.path().join(name), "something else").unwrap();
+    }
+    let (mut journal, opened) = open(dir.path()).unwrap();
+    assert_eq!(opened.records.len(), 3);
+    journal.rotate(&record(4)).unwrap();
+    assert_eq!(journal.position().generation, 2);
+    journal.prune(1).unwrap();
+    assert!(!dir.path().join("journal.0001").exists());
+    for name in strange {
+        assert!(dir.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_file_is_no_directory_for_a_journal() {
+    let dir = journal();
+    assert!(refusal(&dir.path().join("journal.0001")).contains("not a directory"));
+}
+
+#[test]
+fn messages_name_the_file_that_is_meant() {
+    let dir = journal();
+    open(dir.path()).unwrap().0.rotate(&record(4)).unwrap();
+    let storage = FileStorage::open(dir.path()).unwrap();
+    assert_eq!(storage.file_path(7), dir.path().join("journal.0007"));
+    let exists = Journal::<Record>::create(storage).unwrap_err().to_string();
+    let second = dir.path().join("journal.0002").display().to_string();
+    assert!(exists.contains(&second), "{exists}");
+    let empty = tempfile::tempdir().unwrap();
+    let missing = open(empty.path()).unwrap_err().to_string();
+    let first = empty.path().join("journal.0001").display().to_string();
+    assert!(missing.contains(&first), "{missing}");
+}
+
+/// Runs a test on a file system of its own, mounted without a device.
+fn mounted(kind: &str, options: &str, test: impl FnOnce(&Path) + std::panic::UnwindSafe) {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = |argv: &[&str]| {
+        let mut command = Command::new(argv[0]);
+        let status = command.args(&argv[1..]).arg(dir.path()).status();
+        assert!(status.unwrap().success());
+    };
+    mount(&["mount", "-t", kind, "-o", options, "flipside-test"]);
+    let result = std::panic::catch_unwind(|| test(dir.path()));
+    mount(&["umount", "--lazy"]);
+    result.unwrap();
+}
+
 /// Fills a small file system around the journal. Run as root with `cargo nextest run --run-ignored all`.
 #[test]
 #[ignore = "needs root, to mount a small file system"]
 fn a_full_file_system_refuses_work_but_has_room_for_an_abort() {
-    let dir = tempfile::tempdir().unwrap();
-    let mount = |argv: &[&str]| {
-        assert!(
-            Command::new(argv[0])
-                .args(&argv[1..])
-                .arg(dir.path())
-                .status()
-                .unwrap()
-                .success()
-        )
-    };
-    mount(&[
-        "mount",
-        "-t",
-        "tmpfs",
-        "-o",
-        "size=4m,mode=0700",
-        "flipside-test",
-    ]);
-    let result = std::panic::catch_unwind(|| fill_and_abort(dir.path()));
-    mount(&["umount", "--lazy"]);
-    result.unwrap();
+    mounted("tmpfs", "size=4m,mode=0700", fill_and_abort);
+}
+
+// Fault 11: where only a part of the bytes found room, the answer is not "full", because something has changed.
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn a_write_that_stops_half_way_is_not_called_full() {
+    mounted("tmpfs", "size=1m,mode=0700", |dir| {
+        let mut storage = FileStorage::open(dir).unwrap();
+        let contents = b"header\n";
+        storage.start_next(contents).unwrap();
+        let half_way = storage.append(&vec![b'x'; 2 << 20]).unwrap_err();
+        assert_eq!(half_way.kind(), std::io::ErrorKind::Other, "{half_way}");
+        let written = fs::read(dir.join("journal.0001")).unwrap();
+        assert!(written.len() > ABORT_RESERVE as usize);
+        assert!(written.starts_with(contents));
+        assert!(written[contents.len()..].iter().all(|byte| *byte == b'x'));
+        // Not a byte of this one finds room, so nothing has changed.
+        let len = storage.read_all().unwrap().len();
+        let full = storage.append(b"y").unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
+        assert_eq!(storage.read_all().unwrap().len(), len);
+    });
+}
+
+// Fault 11: space is reserved ahead generously, but where that does not fit, what is needed is enough.
+#[test]
+#[ignore = "needs root, to mount a small file system"]
+fn the_last_space_of_a_disk_is_used() {
+    mounted("tmpfs", "size=1m,mode=0700", |dir| {
+        let mut journal = Journal::create(FileStorage::open(dir).unwrap()).unwrap();
+        // All but 16 KiB, and a step of 64 KiB is reserved at a time.
+        let free = rustix::fs::statvfs(dir).unwrap();
+        let free = free.f_bavail * free.f_frsize;
+        let ballast = usize::try_from(free).unwrap() - 16 * 1024;
+        fs::write(dir.join("ballast"), vec![0; ballast]).unwrap();
+        let long = Record::Opened {
+            system: "x".repeat(8_000),
+        };
+        journal.append(&long).unwrap();
+        let full = loop {
+            if let Err(error) = journal.append(&long) {
+                break error;
+            }
+        };
+        assert!(matches!(full, JournalError::Full { .. }), "{full}");
+        journal.append_reserved(&long).unwrap();
+    });
+}
+
+// Where a file system cannot reserve space and has none to show, nothing is promised.
+#[test]
+#[ignore = "needs root, to mount a file system that cannot reserve"]
+fn without_a_reservation_the_free_space_decides() {
+    mounted("ramfs", "mode=0700", |dir| {
+        let storage = FileStorage::open(dir).unwrap();
+        let error = Journal::<Record>::create(storage).unwrap_err();
+        assert!(matches!(error, JournalError::Full { .. }), "{error}");
+        assert!(!dir.join("journal.next.tmp").exists());
+    });
 }
 
 fn fill_and_abort(dir: &Path) {

@@ -343,4 +343,188 @@ mod tests {
         assert!(decide(&state, Command::Abort).is_err());
         assert!(allowed(&state).is_empty());
     }
+
+    // SM-14: after the decision nothing leads to Abort, whatever is asked in whatever stage is left.
+    #[test]
+    fn after_the_decision_no_command_enters_abort() {
+        for upgrade in [S::Commit, S::Finish] {
+            for operational in O::ALL {
+                let mut state = SessionState {
+                    upgrade,
+                    operational,
+                    ..SessionState::default()
+                };
+                std::sync::Arc::make_mut(&mut state.facts).committed = true;
+                for command in Command::ALL {
+                    assert_ne!(decide(&state, command).ok(), Some(S::Abort), "{command}");
+                }
+            }
+        }
+    }
+
+    // SM-09: `allowed` lists what would be accepted, no more and no less, also while an abort waits.
+    #[test]
+    fn what_is_listed_as_allowed_is_what_is_accepted() {
+        for upgrade in S::ALL {
+            for operational in O::ALL {
+                for abort_requested in [false, true] {
+                    let state = SessionState {
+                        upgrade,
+                        operational,
+                        abort_requested,
+                        ..SessionState::default()
+                    };
+                    let listed = allowed(&state);
+                    for command in Command::ALL {
+                        assert_eq!(
+                            listed.contains(&command),
+                            decide(&state, command).is_ok(),
+                            "{upgrade} {operational} {command}, abort {abort_requested}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    // SM-08, SM-09: a refusal gives the reason that an administrator can act on, and lists what is allowed instead.
+    #[test]
+    fn a_refusal_says_why_and_what_is_allowed() {
+        const WAIT: &str = "wait until the operation ends: `flipside status --watch`";
+        let refused = |upgrade, operational, committed, command| {
+            let mut state = SessionState {
+                upgrade,
+                operational,
+                ..SessionState::default()
+            };
+            std::sync::Arc::make_mut(&mut state.facts).committed = committed;
+            let problem = decide(&state, command).expect_err("refused");
+            assert!(problem.message.starts_with(&format!(
+                "`{command}` is refused in {upgrade} | {operational}: "
+            )));
+            let why = problem.message.split(": ").nth(1).expect("a reason");
+            (why.to_owned(), problem.advice.expect("advice"))
+        };
+        let cases = [
+            (
+                S::Commit,
+                O::Ready,
+                true,
+                Command::Abort,
+                FORWARD,
+                "allowed now: `finish`",
+            ),
+            (S::Finish, O::Busy, true, Command::Abort, FORWARD, WAIT),
+            (
+                S::Finish,
+                O::Busy,
+                false,
+                Command::Abort,
+                "the session is being closed",
+                WAIT,
+            ),
+            (
+                S::Abort,
+                O::Busy,
+                false,
+                Command::Abort,
+                "the session is being aborted already",
+                WAIT,
+            ),
+            (
+                S::Split,
+                O::Busy,
+                false,
+                Command::Merge,
+                "an operation is in progress",
+                "allowed now: `abort`",
+            ),
+            (
+                S::Idle,
+                O::Busy,
+                false,
+                Command::Split,
+                "an operation is in progress",
+                WAIT,
+            ),
+            (
+                S::Idle,
+                O::Ready,
+                false,
+                Command::Merge,
+                "there is no session",
+                "allowed now: `check`, `retry`, `split`",
+            ),
+            (
+                S::Merge,
+                O::Broken,
+                false,
+                Command::Commit,
+                "the last operation failed and must be retried or aborted first",
+                "allowed now: `retry`, `abort`",
+            ),
+            (
+                S::Split,
+                O::Ready,
+                false,
+                Command::Check,
+                "a session is open",
+                "allowed now: `merge`, `abort`",
+            ),
+            (
+                S::Split,
+                O::Ready,
+                false,
+                Command::Split,
+                "a session is open",
+                "allowed now: `merge`, `abort`",
+            ),
+            (
+                S::Merge,
+                O::Ready,
+                false,
+                Command::Retry,
+                "nothing has failed",
+                "allowed now: `commit`, `abort`",
+            ),
+            (
+                S::Split,
+                O::Ready,
+                false,
+                Command::Commit,
+                "the session has not come to that point, or has passed it",
+                "allowed now: `merge`, `abort`",
+            ),
+        ];
+        for (upgrade, operational, committed, command, why, advice) in cases {
+            assert_eq!(
+                refused(upgrade, operational, committed, command),
+                (why.to_owned(), advice.to_owned()),
+                "{upgrade} {operational} {command}"
+            );
+        }
+    }
+
+    // Invariant 12: the edges are those of the tables; a change that is not there may not be recorded.
+    #[test]
+    fn only_the_listed_changes_are_edges() {
+        let states: Vec<(S, O)> = S::ALL
+            .into_iter()
+            .flat_map(|s| O::ALL.into_iter().map(move |o| (s, o)))
+            .collect();
+        let pairs = states
+            .iter()
+            .flat_map(|from| states.iter().map(move |to| (*from, *to)));
+        let edges = pairs.filter(|(from, to)| is_edge(*from, *to)).count();
+        assert_eq!(edges, EDGES.len() + LATE_EDGES.len());
+        // A stage is entered Busy, except for the end of a session; and no edge skips a stage.
+        for (from, to) in EDGES.iter().chain(&LATE_EDGES) {
+            if from.0 != to.0 {
+                assert!(
+                    to.1 == O::Busy || *to == (S::Idle, O::Ready),
+                    "{from:?} {to:?}"
+                );
+            }
+        }
+    }
 }

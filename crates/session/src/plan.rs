@@ -191,6 +191,124 @@ mod tests {
         assert!(position(&merge, Step::AbortOpenDoor) < position(&merge, Step::AbortMirrors));
     }
 
+    // AB-05: whatever touched the users' way to production makes the abort lead them back, in this order.
+    #[test]
+    fn each_trace_of_a_merge_makes_the_abort_lead_the_users_back() {
+        let traces = [
+            Facts {
+                outage_open: true,
+                ..Facts::default()
+            },
+            Facts {
+                owner: Side::Upgrade,
+                ..Facts::default()
+            },
+            Facts {
+                stopped_on_production: true,
+                ..Facts::default()
+            },
+        ];
+        for facts in traces {
+            assert!(facts.users_moved());
+            assert_eq!(
+                plan(UpgradeState::Abort, &facts),
+                [
+                    Step::CancelFork,
+                    Step::AbortHoldDoor,
+                    Step::AbortStopApps,
+                    Step::AbortCloseData,
+                    Step::AbortRelease,
+                    Step::AbortAttach,
+                    Step::AbortMount,
+                    Step::AbortStartApps,
+                    Step::AbortOpenDoor,
+                    Step::EndUpgrade,
+                    Step::AbortMirrors,
+                ]
+            );
+        }
+        assert_eq!(
+            plan(UpgradeState::Abort, &Facts::default()),
+            [
+                Step::CancelFork,
+                Step::EndUpgrade,
+                Step::AbortAttach,
+                Step::AbortOpenDoor,
+                Step::AbortMirrors,
+            ]
+        );
+    }
+
+    // Every step belongs to the plan of its stage, so that none is forgotten.
+    #[test]
+    fn the_plans_hold_every_step() {
+        let moved = Facts {
+            owner: Side::Upgrade,
+            ..Facts::default()
+        };
+        let planned: Vec<Step> = UpgradeState::ALL
+            .into_iter()
+            .flat_map(|stage| plan(stage, &moved))
+            .collect();
+        for step in Step::ALL {
+            let times = planned.iter().filter(|s| *s == step).count();
+            assert_eq!(times, 1, "{}", step.id());
+        }
+    }
+
+    // Faults 42, 43: until Production gave its disks up, a failure takes everything back, the release included.
+    // Fault 45: from the moment the other side gets them, nothing is taken back by itself.
+    #[test]
+    fn a_merge_is_taken_back_up_to_the_release_and_not_after_it() {
+        let merge = plan(UpgradeState::Merge, &Facts::default());
+        let given = position(&merge, Step::AttachUpgrade);
+        for (at, step) in merge.iter().enumerate() {
+            assert_eq!(step.undo() == Undo::TakeBack, at < given, "{}", step.id());
+            assert_eq!(step.fails_back(), at < given, "{}", step.id());
+        }
+        // The gates that PrepareMerge opened close again when it fails behind that, so the Upgrade Side stays held.
+        let prepare = plan(UpgradeState::PrepareMerge, &Facts::default());
+        let released = position(&prepare, Step::PrepareRelease);
+        for (at, step) in prepare.iter().enumerate() {
+            let undone = step.undo() == Undo::TakeBack;
+            assert_eq!(undone, *step == Step::PrepareRelease, "{}", step.id());
+            assert_eq!(step.fails_back(), at >= released, "{}", step.id());
+        }
+        let others = Step::ALL
+            .iter()
+            .filter(|s| !matches!(s.stage(), UpgradeState::Merge | UpgradeState::PrepareMerge));
+        for step in others {
+            assert_eq!(step.undo(), Undo::Keep, "{}", step.id());
+            assert!(!step.fails_back(), "{}", step.id());
+        }
+    }
+
+    // SM-20: each stage has the deadline that the configuration gives to it.
+    #[test]
+    fn every_stage_has_its_own_deadline() {
+        let timeouts = Timeouts {
+            split: 1,
+            prepare: 2,
+            merge: 3,
+            commit: 4,
+            abort: 5,
+            finish: 6,
+            ..Timeouts::default()
+        };
+        let deadlines = UpgradeState::ALL.map(|stage| (stage, deadline_seconds(stage, &timeouts)));
+        for (stage, seconds) in deadlines {
+            let expected = match stage {
+                UpgradeState::Split => 1,
+                UpgradeState::Idle | UpgradeState::PrepareSplit | UpgradeState::PrepareMerge => 2,
+                UpgradeState::Merge => 3,
+                UpgradeState::Commit => 4,
+                UpgradeState::Abort => 5,
+                UpgradeState::Finish => 6,
+            };
+            assert_eq!(seconds, expected, "{stage}");
+        }
+    }
+
     #[test]
     fn the_split_times_out_after_five_minutes() {
         assert_eq!(

@@ -252,3 +252,98 @@ fn accepted_losses_are_accepted_path_by_path() {
         "a sibling with the same beginning is not accepted"
     );
 }
+
+// RC-40, fault 24: what is needed is enough, a little less is not; and the message gives both figures.
+#[test]
+fn memory_and_space_are_judged_to_the_last_unit() {
+    let (spec, config, fine) = (spec(), UpgradeConfig::none(), book(LegRole::Live));
+    let base = good(&spec, &config, &fine);
+    let errors = |memory_available_mib, state_free_bytes| {
+        let seen = Observed {
+            memory_available_mib,
+            state_free_bytes,
+            ..base.clone()
+        };
+        let found = judge(&seen).into_iter();
+        let bad = found.filter(|f| f.severity == Severity::Error);
+        bad.map(|f| f.text).collect::<Vec<_>>()
+    };
+    assert_eq!(errors(1024 + 300, 1 << 30), Vec::<String>::new());
+    assert_eq!(
+        errors(1323, 1 << 30),
+        [
+            "the Upgrade Side needs 1324 MiB (1024 MiB and a margin of 300 MiB), and 1323 MiB are available"
+        ]
+    );
+    assert_eq!(
+        errors(1324, (1 << 30) - 1),
+        ["the fork needs 1024 MiB for throw-away copies and saved state, and 1023 MiB are free"]
+    );
+}
+
+// RC-08: while the guest agent is silent its services cannot be judged, and one error says so.
+#[test]
+fn services_are_not_blamed_for_a_silent_agent() {
+    let (spec, config, fine) = (spec(), UpgradeConfig::none(), book(LegRole::Live));
+    let mut seen = good(&spec, &config, &fine);
+    seen.agent_silent = Some("no answer".to_owned());
+    seen.services[0].active = false;
+    let found = judge(&seen);
+    let bad: Vec<_> = found
+        .iter()
+        .filter(|f| f.severity == Severity::Error)
+        .map(|f| f.check)
+        .collect();
+    assert_eq!(bad, ["agent"]);
+}
+
+// RS-04, RC-17: a disk that is being resynchronised says how far it is and how to wait; one that is not says where to look.
+#[test]
+fn a_simplex_disk_says_what_to_wait_for() {
+    let (spec, config) = (spec(), UpgradeConfig::none());
+    let stale = book(LegRole::Stale(StaleReason::Session));
+    let mut seen = good(&spec, &config, &stale);
+    let advice = |seen: &Observed<'_>| {
+        let found = judge(seen).into_iter();
+        let mut bad = found.filter(|f| f.severity == Severity::Error);
+        let bad = bad.next().expect("an error");
+        assert_eq!(bad.component.as_deref(), Some("system0"));
+        bad.advice.expect("advice")
+    };
+    assert!(advice(&seen).contains("flipside system show"));
+    seen.resync = vec![("data0".to_owned(), 10), ("system0".to_owned(), 42)];
+    assert!(advice(&seen).contains("`Resync 42%`"), "{}", advice(&seen));
+}
+
+// DK-24: a configured data path is as much an error as a well-known one, the directory itself included.
+#[test]
+fn files_on_data_paths_block_and_others_warn() {
+    let (spec, fine) = (spec(), book(LegRole::Live));
+    let config = UpgradeConfig {
+        data_paths: vec!["/opt/shop".to_owned()],
+        ..UpgradeConfig::none()
+    };
+    let severity = |path: &str| {
+        let mut seen = good(&spec, &config, &fine);
+        seen.written = vec![WrittenFile {
+            unit: "p".to_owned(),
+            path: path.to_owned(),
+        }];
+        count(&judge(&seen))
+    };
+    for path in ["/opt/shop", "/opt/shop/orders", "/var/lib/mysql/x"] {
+        assert_eq!(severity(path), (0, 1), "{path}");
+    }
+    for path in ["/opt/shopping", "/opt", "/var/lib/mysqlx/x"] {
+        assert_eq!(severity(path), (1, 0), "{path}");
+    }
+}
+
+// DK-24: without a data disk nothing an application writes survives Commit.
+#[test]
+fn a_system_may_have_no_data_disk() {
+    let mut spec = spec();
+    assert!(!has_data_disk(&spec));
+    spec.disks[0].role = DiskRole::Data;
+    assert!(has_data_disk(&spec));
+}

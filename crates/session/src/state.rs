@@ -390,3 +390,7 @@ pub fn replay<'a>(
 #[cfg(test)]
 #[path = "state_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "state_fold_tests.rs"]
+mod fold_tests;
