@@ -428,3 +428,84 @@ async fn what_is_done_behind_our_back_is_seen() {
     bench.state(M1, RunState::Absent).await;
     assert!(bench.system.list().await.expect("listed").is_empty());
 }
+
+/// A QEMU whose disks may be written by somebody beside the guest: a boot sector can neither discard nor write zeroes.
+fn shared(dir: &Path) -> std::path::PathBuf {
+    use std::os::unix::fs::PermissionsExt;
+    let path = dir.join("qemu-shared");
+    let script = "#!/bin/sh\nn=$#\nwhile [ $n -gt 0 ]; do\n  w=$1; shift; n=$((n - 1))\n  \
+                  case $w in *'\"driver\":\"scsi-hd\"'*) w=\"${w%\\}},\\\"share-rw\\\":true}\";; esac\n  \
+                  set -- \"$@\" \"$w\"\ndone\nexec qemu-system-x86_64 \"$@\"\n";
+    std::fs::write(&path, script).expect("written");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).expect("executable");
+    path
+}
+
+// Fault 23: discards and writes of zeroes all over the disk while its other leg is rewritten; both legs are equal in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn discards_and_zeroes_during_a_resynchronisation_reach_both_legs() {
+    let bench = Bench::with_qemu(&Program::BUSY, shared).await;
+    bench.boot().await;
+    bench.writes(M1, 300).await;
+    bench.simplex().await;
+    let qmp = stranger(&bench).await;
+    let socket = bench.dir.path().join("storm.sock");
+    let address = json!({ "addr": { "type": "unix", "data": { "path": &socket } } });
+    tell(&qmp, "nbd-server-start", address).await;
+    let export = json!({
+        "type": "nbd", "id": "storm", "node-name": "root-data0-2-a", "name": "leg", "writable": true,
+    });
+    tell(&qmp, "block-export-add", export).await;
+    let uri = format!("nbd+unix:///leg?socket={}", socket.display());
+    let storm = async |seed: u64| {
+        let mut client = tokio::process::Command::new("qemu-io");
+        client.args(["-f", "raw", "-d", "unmap"]);
+        for step in 0..60 {
+            let at = (seed * 7919 + step * 1_048_583) % (60 * MIB) / 4096 * 4096;
+            let command = match step % 4 {
+                0 => format!("discard {at} 1M"),
+                1 => format!("write -z {at} 256k"),
+                2 => format!("write -z -u {at} 512k"),
+                _ => format!("write -P {} {at} 192k", step + 1),
+            };
+            client.args(["-c", &command]);
+        }
+        let done = client.arg(&uri).output().await.expect("qemu-io runs");
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success() && !said.contains("failed"), "{said}");
+    };
+    storm(1).await;
+    let data0 = disk("data0");
+    let how = ResyncStart::Bitmap;
+    let started = bench
+        .system
+        .resync_start(M1, &data0, Leg::A, Leg::B, how, 16 * MIB);
+    started.await.expect("started");
+    for seed in 2..6 {
+        storm(seed).await;
+        let phase = bench.resync_phase().await;
+        assert!(
+            !matches!(phase, ResyncPhase::Failed(_) | ResyncPhase::None),
+            "{phase:?}"
+        );
+    }
+    tell(
+        &qmp,
+        "block-export-del",
+        json!({ "id": "storm", "mode": "hard" }),
+    )
+    .await;
+    until("nearly done", || async {
+        bench.resync_phase().await == ResyncPhase::Nearly
+    })
+    .await;
+    let figures = bench
+        .system
+        .resync_finish(M1, &data0)
+        .await
+        .expect("finished");
+    println!("{figures:?}");
+    bench.writes(M1, 20).await;
+    bench.system.pause(M1).await.expect("paused");
+    assert!(bench.equal("data0"));
+}
