@@ -99,7 +99,7 @@ impl LegPort for QemuSystem {
 }
 
 /// Reads a book from a plain file of ours that nobody else can write (fault 14).
-fn read(path: &Path) -> PortResult<LegBook> {
+pub(crate) fn read(path: &Path) -> PortResult<LegBook> {
     let file = fs::OpenOptions::new()
         .read(true)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())

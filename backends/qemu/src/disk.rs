@@ -141,6 +141,9 @@ impl DiskPort for QemuSystem {
         progress: &VerifyProgress<'_>,
     ) -> PortResult<Verified> {
         let spec = self.disk_spec(disk)?;
+        for leg in Leg::BOTH {
+            self.check_leg(spec, leg)?;
+        }
         let (legs, size) = (spec.legs.clone(), spec.size);
         let watch = Arc::new(verify::Watch::default());
         let _stops = StopsWhenDropped(Arc::clone(&watch));

@@ -3,13 +3,14 @@
 use crate::accel;
 use crate::error;
 use crate::layout::Accelerator;
+use crate::leg_file::leg_problem;
 use crate::system::QemuSystem;
 use async_trait::async_trait;
 use flipside_model::Leg;
 use flipside_platform::{HostFacts, HostPort, LegPort, PortError, PortResult};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -73,31 +74,6 @@ impl HostPort for QemuSystem {
         }
         Ok(wrong)
     }
-}
-
-/// Says what is wrong with a leg's file (fault 22).
-fn leg_problem(path: &Path, inode: u64, size: u64) -> Option<String> {
-    let meta = match fs::symlink_metadata(path) {
-        Ok(meta) => meta,
-        Err(e) => return Some(format!("cannot be examined: {e}")),
-    };
-    let kind = meta.file_type();
-    if kind.is_symlink() {
-        return Some("is a symbolic link".into());
-    }
-    if !kind.is_file() && !kind.is_block_device() {
-        return Some("is neither a file nor a block device".into());
-    }
-    if meta.ino() != inode {
-        return Some("is not the file that was recorded: it was replaced".into());
-    }
-    if kind.is_file() && meta.len() != size {
-        return Some(format!("has {} bytes instead of {size}", meta.len()));
-    }
-    if kind.is_file() && meta.mode() & 0o022 != 0 {
-        return Some("can be written by others".into());
-    }
-    None
 }
 
 /// Says whether a leg's file system refuses to bypass the host's cache (tmpfs before Linux 6.6).
@@ -207,7 +183,7 @@ fn device_of(path: &Path) -> PortResult<PathBuf> {
 mod tests {
     use super::*;
 
-    // Fault 37, and fault 22.
+    // Fault 37.
     #[test]
     fn old_versions_are_refused_and_later_ones_are_not() {
         for bad in ["7.1.0", "6.2.0", "0", ""] {
@@ -216,41 +192,5 @@ mod tests {
         for good in ["7.2.0", "7.2.22", "8.1.5", "10.0.3"] {
             assert!(judge(good).is_none(), "{good}");
         }
-    }
-
-    #[test]
-    fn a_leg_that_is_not_the_recorded_file_is_noticed() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("leg");
-        let make = || {
-            let file = fs::File::create(&path).expect("made");
-            file.set_len(65_536).expect("sized");
-        };
-        make();
-        let inode = fs::metadata(&path).expect("there").ino();
-        assert_eq!(leg_problem(&path, inode, 65_536), None);
-        assert!(
-            leg_problem(&path, inode, 131_072)
-                .expect("wrong")
-                .contains("bytes instead")
-        );
-        assert!(
-            leg_problem(&path, inode + 1, 65_536)
-                .expect("wrong")
-                .contains("replaced")
-        );
-        fs::rename(&path, dir.path().join("kept")).expect("moved");
-        std::os::unix::fs::symlink(dir.path().join("kept"), &path).expect("linked");
-        assert!(
-            leg_problem(&path, inode, 65_536)
-                .expect("wrong")
-                .contains("symbolic link")
-        );
-        fs::remove_file(&path).expect("removed");
-        assert!(
-            leg_problem(&path, inode, 65_536)
-                .expect("wrong")
-                .contains("examined")
-        );
     }
 }

@@ -24,6 +24,7 @@ mod host;
 mod image;
 mod img;
 mod layout;
+mod leg_file;
 mod machine;
 pub mod network;
 mod nodes;

@@ -125,7 +125,7 @@ impl QemuSystem {
             return Ok(());
         }
         self.resyncs().remove(&(id, disk.clone()));
-        resync.check_target()?;
+        resync.check_files()?;
         match how {
             ResyncStart::Bitmap => {
                 let graph = resync.conn.graph().await?;

@@ -55,22 +55,11 @@ impl Resync<'_> {
         self.system.remember(self.id(), self.disk(), memory);
     }
 
-    /// The target must be a file of the right size before anything is written to it.
-    pub(crate) fn check_target(&self) -> PortResult<()> {
-        let path = self.spec.legs.get(self.to);
-        let meta = std::fs::symlink_metadata(path).map_err(|e| error::file(&e, "examine", path))?;
-        if meta.is_file() && meta.len() != self.spec.size {
-            return Err(error::mismatch(format!(
-                "leg {} of {} has {} bytes instead of {}",
-                self.to,
-                self.disk(),
-                meta.len(),
-                self.spec.size
-            ))
-            .about(path.display().to_string())
-            .advise("Replace the leg: `flipside disk replace`"));
-        }
-        Ok(())
+    /// Both legs must be the recorded files: a compare opens the source by its name too, and would take another file's
+    /// content for the guest's.
+    pub(crate) fn check_files(&self) -> PortResult<()> {
+        self.system.check_leg(self.spec, self.from)?;
+        self.system.check_leg(self.spec, self.to)
     }
 
     /// Bytes marked in a bitmap of the source that can be trusted.

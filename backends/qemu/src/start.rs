@@ -84,19 +84,16 @@ impl QemuSystem {
 
     fn check_plan(&self, plan: &StartPlan) -> PortResult<()> {
         for (disk, source) in &plan.disks {
-            self.disk_spec(disk)?;
-            let bad = match source {
-                DiskSource::Legs(legs) => {
-                    legs.is_empty() || legs.len() > 2 || legs.first() == legs.get(1)
-                }
-                DiskSource::Overlay(_) => false,
-                DiskSource::Placeholder => true,
-            };
-            if bad {
+            let spec = self.disk_spec(disk)?;
+            let legs = legs_of(source);
+            if legs.is_empty() || legs.len() > 2 || legs.first() == legs.get(1) {
                 return Err(PortError::failed(format!(
                     "disk {disk} cannot be started with {source:?}"
                 ))
                 .about(disk.to_string()));
+            }
+            for leg in legs {
+                self.check_leg(spec, leg)?;
             }
         }
         Ok(())
@@ -270,12 +267,7 @@ impl QemuSystem {
     ) -> PortResult<Vec<(DiskName, Leg)>> {
         let mut cached = Vec::new();
         for (disk, source) in &plan.disks {
-            let legs = match source {
-                DiskSource::Legs(legs) => legs.clone(),
-                DiskSource::Overlay(leg) => vec![*leg],
-                DiskSource::Placeholder => Vec::new(),
-            };
-            for leg in legs {
+            for leg in legs_of(source) {
                 let path = self.disk_spec(disk)?.legs.get(leg);
                 if refuses_direct(path)? {
                     warnings.push(format!(
@@ -343,6 +335,15 @@ impl QemuSystem {
             }
         }
         Ok(())
+    }
+}
+
+/// Lists the legs that a source opens; none for a placeholder, which no machine starts with.
+fn legs_of(source: &DiskSource) -> Vec<Leg> {
+    match source {
+        DiskSource::Legs(legs) => legs.clone(),
+        DiskSource::Overlay(leg) => vec![*leg],
+        DiskSource::Placeholder => Vec::new(),
     }
 }
 

@@ -51,6 +51,7 @@ impl QemuSystem {
             }
             return Ok(());
         }
+        self.check_leg(disk, leg)?;
         let open = LegOpen {
             path,
             direct: !crate::host::refuses_direct(path)?,

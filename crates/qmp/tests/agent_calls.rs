@@ -122,6 +122,7 @@ async fn output_is_bytes_and_may_be_truncated() {
     script.await.unwrap();
 }
 
+// Fault 38.
 #[tokio::test]
 async fn waiting_for_a_program_survives_a_lost_look() {
     let (client, script) = agent(|mut link| async move {
@@ -215,6 +216,7 @@ async fn access_rights_are_set_before_the_first_byte() {
     script.await.unwrap();
 }
 
+// Fault 38.
 #[tokio::test]
 async fn lies_about_files_are_contradictions() {
     let (client, script) = agent(|mut link| async move {

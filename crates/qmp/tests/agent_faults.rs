@@ -20,6 +20,7 @@ where
     (client.with_call_timeout(LONG), script)
 }
 
+// Fault 38.
 #[tokio::test]
 async fn stale_bytes_before_the_synchronisation_are_skipped() {
     let (client, script) = agent(|mut link| async move {
@@ -44,6 +45,7 @@ async fn stale_bytes_before_the_synchronisation_are_skipped() {
     script.await.unwrap();
 }
 
+// Fault 38.
 #[tokio::test]
 async fn an_absent_agent_gets_no_command() {
     let (client, script) = agent(|mut link| async move {
@@ -66,6 +68,7 @@ async fn an_absent_agent_gets_no_command() {
     script.await.unwrap();
 }
 
+// Fault 38.
 #[tokio::test]
 async fn a_late_reply_after_a_time_out_is_not_mistaken() {
     let (client, script) = agent(|mut link| async move {
@@ -117,6 +120,7 @@ async fn a_cancelled_call_is_followed_by_a_synchronisation() {
     script.await.unwrap();
 }
 
+// Fault 38.
 #[tokio::test]
 async fn a_reply_sent_twice_does_not_answer_the_next_command() {
     let (tell, told) = oneshot::channel();
@@ -169,6 +173,7 @@ async fn calls_take_turns_and_do_not_wait_for_ever() {
     script.await.unwrap();
 }
 
+// Fault 38.
 #[tokio::test]
 async fn what_is_no_reply_is_an_error_and_then_a_synchronisation() {
     let deep = [b"[".repeat(65), b"]".repeat(65)].concat();
@@ -202,6 +207,7 @@ async fn what_is_no_reply_is_an_error_and_then_a_synchronisation() {
     }
 }
 
+// Fault 38.
 #[tokio::test]
 async fn a_huge_reply_is_refused_at_the_limit() {
     const MIB: usize = 1024 * 1024;
@@ -230,6 +236,7 @@ async fn a_huge_reply_is_refused_at_the_limit() {
     script.await.unwrap();
 }
 
+// Fault 38.
 #[tokio::test]
 async fn a_closed_socket_is_told_at_once_and_stays_closed() {
     for half in [&b""[..], b"{\"return\": "] {
@@ -259,6 +266,7 @@ async fn a_missing_socket_is_named() {
     assert!(error.to_string().contains("none"), "{error}");
 }
 
+// Fault 38.
 #[tokio::test]
 async fn lies_in_a_reply_are_typed_errors() {
     let (client, script) = agent(|mut link| async move {

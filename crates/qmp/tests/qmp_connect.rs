@@ -40,6 +40,7 @@ async fn a_missing_socket_is_named() {
     assert!(error.to_string().contains("none"), "{error}");
 }
 
+// Fault 29.
 #[tokio::test]
 async fn half_a_greeting_then_silence_or_an_end() {
     let peer = Peer::new();
@@ -60,6 +61,7 @@ async fn half_a_greeting_then_silence_or_an_end() {
     script.await.unwrap();
 }
 
+// Fault 29.
 #[tokio::test]
 async fn other_first_lines_are_refused() {
     for (line, not_qmp) in [
@@ -84,6 +86,7 @@ async fn other_first_lines_are_refused() {
     }
 }
 
+// Fault 29.
 #[tokio::test]
 async fn silence_after_the_greeting_is_a_time_out() {
     let peer = Peer::new();
@@ -146,7 +149,7 @@ async fn dropping_the_last_clone_closes_the_socket() {
     assert_eq!(events.recv().await, Err(RecvError::Closed));
 }
 
-/// Lines that must end the connection, in the middle of a command.
+/// Lines that must end the connection, in the middle of a command (fault 29).
 #[tokio::test]
 async fn what_is_not_the_protocol_ends_the_connection() {
     let deep = [
@@ -189,6 +192,7 @@ async fn what_is_not_the_protocol_ends_the_connection() {
     }
 }
 
+// Fault 29: 64 MiB in one line.
 #[tokio::test]
 async fn an_endless_line_is_refused_at_the_limit() {
     const MIB: usize = 1024 * 1024;
@@ -212,6 +216,7 @@ async fn an_endless_line_is_refused_at_the_limit() {
     script.await.unwrap();
 }
 
+// Fault 29.
 #[tokio::test]
 async fn a_socket_closed_mid_command_is_told_at_once() {
     for half_line in [&b""[..], b"{\"return\": {}, \"id\""] {

@@ -30,6 +30,7 @@ const BOTH: Program = Program {
     alternate: true,
     spread: 5,
     stride: 7,
+    reads: false,
 };
 
 /// What is on the disks.

@@ -1,19 +1,23 @@
 //! A system on real QEMU for tests: tiny disks, and a guest of forty bytes that writes for ever.
 
 pub(crate) mod program;
+pub(crate) mod proxy;
+pub(crate) mod spoil;
 
+use flipside_backend_qemu::network::UserNetwork;
 use flipside_backend_qemu::{Accelerator, DiskContent, Options, QemuSystem, create_disk};
 use flipside_model::{
-    DiskName, DiskRole, DiskSpec, Firmware, Leg, LegPaths, MachineId, NetworkSpec, SystemName,
-    SystemSpec,
+    DiskName, DiskRole, DiskSpec, Firmware, Leg, LegBook, LegEntry, LegPair, LegPaths, LegRole,
+    MachineId, NetworkSpec, SystemName, SystemSpec,
 };
 use flipside_platform::{
-    DiskPort, DiskSource, DiskView, MachinePort, MachineView, ResyncPhase, RunState, StartMode,
-    StartPlan,
+    DiskPort, DiskSource, DiskView, MachinePort, MachineView, NetworkPort, ResyncPhase, RunState,
+    StartMode, StartPlan,
 };
 use program::Program;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -37,7 +41,7 @@ pub(crate) struct Bench {
     pub(crate) system: QemuSystem,
     pub(crate) dir: tempfile::TempDir,
     uuid: uuid::Uuid,
-    faults: BTreeMap<String, Value>,
+    options: Options,
     firmware: Firmware,
 }
 
@@ -49,17 +53,38 @@ impl Bench {
 
     /// With UEFI firmware, which does not boot the program.
     pub(crate) async fn uefi(program: &Program) -> Self {
-        Self::make(program, BTreeMap::new(), Firmware::Uefi).await
+        Self::make(program, Firmware::Uefi, |_| Options::default()).await
     }
 
     pub(crate) async fn with_faults(program: &Program, faults: BTreeMap<String, Value>) -> Self {
-        Self::make(program, faults, Firmware::Bios).await
+        Self::make(program, Firmware::Bios, |_| Options {
+            test_chain: faults,
+            ..Options::default()
+        })
+        .await
     }
 
-    async fn make(program: &Program, faults: BTreeMap<String, Value>, firmware: Firmware) -> Self {
+    /// With a QEMU of the test's own, made in the bench's directory.
+    pub(crate) async fn with_qemu(program: &Program, qemu: fn(&Path) -> PathBuf) -> Self {
+        Self::make(program, Firmware::Bios, |dir| Options {
+            program: qemu(dir),
+            ..Options::default()
+        })
+        .await
+    }
+
+    async fn make(
+        program: &Program,
+        firmware: Firmware,
+        options: impl FnOnce(&Path) -> Options,
+    ) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let uuid = uuid::Uuid::new_v4();
-        let system = open(dir.path(), uuid, faults.clone(), firmware);
+        let options = Options {
+            accelerator: Some(Accelerator::Tcg),
+            ..options(dir.path())
+        };
+        let system = open(dir.path(), uuid, options.clone(), firmware);
         let boot = dir.path().join("boot.raw");
         std::fs::write(&boot, program.image(32 * MIB)).expect("written");
         for spec in &system.spec().disks {
@@ -76,19 +101,53 @@ impl Bench {
             system,
             dir,
             uuid,
-            faults,
+            options,
             firmware,
         }
     }
 
     /// Opens the system again, as a server does that was restarted.
     pub(crate) fn reopen(&self) -> QemuSystem {
-        open(
-            self.dir.path(),
-            self.uuid,
-            self.faults.clone(),
-            self.firmware,
-        )
+        self.open_with(self.options.test_chain.clone())
+    }
+
+    /// Opens it once more; legs that this one opens have these faults.
+    pub(crate) fn open_with(&self, faults: BTreeMap<String, Value>) -> QemuSystem {
+        let options = Options {
+            test_chain: faults,
+            ..self.options.clone()
+        };
+        open(self.dir.path(), self.uuid, options, self.firmware)
+    }
+
+    /// Starts the guard; it ends with the bench.
+    pub(crate) async fn guard(&self) -> UserNetwork {
+        let network = UserNetwork::new(self.system.spec().clone(), self.dir.path());
+        let program = env!("CARGO_BIN_EXE_flipside-guard-test");
+        let network = network.expect("opened").with_program(program);
+        network.ensure().await.expect("a guard");
+        network
+    }
+
+    /// The book of a system that machine 1 owns, its legs as they are on disk now.
+    pub(crate) fn book(&self) -> LegBook {
+        let entry = |path: &PathBuf| LegEntry {
+            path: path.clone(),
+            inode: std::fs::metadata(path).expect("there").ino(),
+            role: LegRole::Live,
+        };
+        let pair = |spec: &DiskSpec| LegPair {
+            a: entry(&spec.legs.a),
+            b: entry(&spec.legs.b),
+            authority: Leg::A,
+        };
+        let disks = self.system.spec().disks.iter();
+        LegBook {
+            clean: false,
+            owner: Some(M1),
+            last_machine: M1,
+            ..LegBook::new(disks.map(|d| (d.name.clone(), pair(d))).collect())
+        }
     }
 
     pub(crate) fn leg(&self, name: &str, leg: Leg) -> PathBuf {
@@ -190,6 +249,11 @@ impl Drop for Bench {
             });
         });
         let _ = end.join();
+        let pid = std::fs::read_to_string(self.dir.path().join("systems/web/guard.pid"));
+        if let Ok(pid) = pid {
+            // It would end by itself a moment after its directory went.
+            let _ = std::process::Command::new("kill").arg(pid.trim()).status();
+        }
     }
 }
 
@@ -202,12 +266,7 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, condition: impl 
     }
 }
 
-fn open(
-    state: &Path,
-    uuid: uuid::Uuid,
-    faults: BTreeMap<String, Value>,
-    firmware: Firmware,
-) -> QemuSystem {
+fn open(state: &Path, uuid: uuid::Uuid, options: Options, firmware: Firmware) -> QemuSystem {
     let spec = |name: &str, role, size| DiskSpec {
         name: disk(name),
         role,
@@ -233,11 +292,6 @@ fn open(
             spec("system0", DiskRole::System, 32 * MIB),
             spec("data0", DiskRole::Data, 64 * MIB),
         ],
-    };
-    let options = Options {
-        accelerator: Some(Accelerator::Tcg),
-        test_chain: faults,
-        ..Options::default()
     };
     QemuSystem::open(spec, state, options).expect("opened")
 }

@@ -12,6 +12,8 @@ pub(crate) struct Program {
     pub(crate) spread: u8,
     /// Each place is `2^stride` sectors after the one before.
     pub(crate) stride: u8,
+    /// Each number is read back, and what was read is what is said and counted on.
+    pub(crate) reads: bool,
 }
 
 /// The first sector that is written.
@@ -24,6 +26,7 @@ impl Program {
         alternate: false,
         spread: 4,
         stride: 0,
+        reads: false,
     };
     /// Writes to 256 blocks of `data0`: 16 MiB.
     pub(crate) const BUSY: Program = Program {
@@ -31,6 +34,7 @@ impl Program {
         alternate: false,
         spread: 8,
         stride: 7,
+        reads: false,
     };
     /// Writes to sixteen blocks of `system0`.
     pub(crate) const SYSTEM: Program = Program {
@@ -38,6 +42,7 @@ impl Program {
         alternate: false,
         spread: 4,
         stride: 7,
+        reads: false,
     };
 
     /// The 16-bit program.
@@ -71,6 +76,12 @@ impl Program {
         code.extend([0xb8, 0x00, 0x43]); // mov ax, 0x4300: extended write
         code.extend([0xcd, 0x13]); // int 0x13
         jump(&mut code, 0x72, write); // jc write: try the same number again
+        if self.reads {
+            let read = code.len();
+            code.extend([0xb8, 0x00, 0x42]); // mov ax, 0x4200: extended read
+            code.extend([0xcd, 0x13]); // int 0x13
+            jump(&mut code, 0x72, read); // jc read
+        }
         code.extend([0xbe, 0x00, 0x80]); // mov si, 0x8000
         code.extend([0xb9, 0x04, 0x00]); // mov cx, 4
         let byte = code.len();

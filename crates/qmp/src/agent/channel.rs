@@ -177,6 +177,11 @@ impl Channel {
             Ok(0) => Err(self.close("the peer closed")),
             Ok(count) => {
                 self.framer.push(&self.chunk[..count]);
+                if count == self.chunk.len() {
+                    // A flood: the deadline is looked at after every piece of it,
+                    // not after the hundred that the runtime would allow.
+                    tokio::task::yield_now().await;
+                }
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),

@@ -108,9 +108,10 @@ impl Shared {
     pub(crate) fn finish(&self, end: End) {
         let mut pending = self.pending();
         pending.end.get_or_insert(end);
-        pending.waiting.clear();
-        drop(pending);
+        // Before anybody who waits is told: whoever hears of the end must find the connection closed when it looks, and
+        // not take it for one that can be used once more.
         self.events.close();
+        pending.waiting.clear();
     }
 
     fn end_error(&self) -> QmpError {

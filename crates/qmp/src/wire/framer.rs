@@ -86,6 +86,16 @@ impl Framer {
         found.is_some()
     }
 
+    /// Throws away everything up to and including the last `byte`, if there
+    /// is one.
+    pub fn skip_past_last(&mut self, byte: u8) {
+        let found = self.buffer[self.start..].iter().rposition(|b| *b == byte);
+        if let Some(offset) = found {
+            self.start += offset + 1;
+            self.scanned = self.scanned.max(self.start);
+        }
+    }
+
     /// Throws away everything that was not handed out.
     pub fn clear(&mut self) {
         self.buffer.clear();

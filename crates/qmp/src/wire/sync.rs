@@ -48,10 +48,20 @@ impl SyncScanner {
             };
             match answered {
                 Some(true) => return true,
-                None if framer.len() <= SYNC_REPLY_BYTES => return false,
-                // Not the answer, or already too long for it: what is left may
-                // yet hold the next sentinel.
-                Some(false) | None => self.after_sentinel = false,
+                // What is left may yet hold the next sentinel.
+                Some(false) => self.after_sentinel = false,
+                None => {
+                    // No line ends in all that is left, so only what follows
+                    // its last sentinel can become the answer. To try one
+                    // sentinel after the other would search the same bytes
+                    // once for each.
+                    framer.skip_past_last(SENTINEL);
+                    if framer.len() > SYNC_REPLY_BYTES {
+                        framer.clear();
+                        self.after_sentinel = false;
+                    }
+                    return false;
+                }
             }
         }
     }
@@ -104,6 +114,24 @@ mod tests {
                 );
             }
         }
+    }
+
+    // Fault 38: 16 MiB of sentinels took half an hour when each was tried by
+    // itself.
+    #[test]
+    fn sentinels_without_end_are_searched_once() {
+        let mut framer = Framer::new(1024 * 1024);
+        let mut scanner = SyncScanner::new(42);
+        let begun = std::time::Instant::now();
+        for _ in 0..256 {
+            framer.push(&[SENTINEL; 64 * 1024]);
+            assert!(!scanner.scan(&mut framer));
+            assert!(framer.len() <= SYNC_REPLY_BYTES);
+        }
+        framer.push(b"{\"return\": 42}\n");
+        assert!(scanner.scan(&mut framer));
+        // A second on a loaded machine; one chunk alone took ten.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60));
     }
 
     #[test]
