@@ -122,18 +122,25 @@ pub(crate) fn decode(path: &Path, bytes: &[u8]) -> PortResult<LegBook> {
                 "No leg can be trusted without it; restore it from a backup of the state directory",
             )
     };
-    let book: LegBook = serde_json::from_slice(bytes).map_err(|e| damaged().because(&e))?;
-    if book.version != LegBook::VERSION {
+    // The version first: a later one may have what this program calls damage.
+    let found: Version = serde_json::from_slice(bytes).map_err(|e| damaged().because(&e))?;
+    if found.version != LegBook::VERSION {
         return Err(error::mismatch(format!(
             "the leg book `{}` has version {}, this flipside reads version {}",
             path.display(),
-            book.version,
+            found.version,
             LegBook::VERSION
         ))
         .about(path.display().to_string())
         .advise("Use the version of flipside that wrote it, or a later one"));
     }
-    Ok(book)
+    serde_json::from_slice(bytes).map_err(|e| damaged().because(&e))
+}
+
+/// What every version of the book has.
+#[derive(serde::Deserialize)]
+struct Version {
+    version: u32,
 }
 
 fn check(file: &File, path: &Path) -> PortResult<()> {

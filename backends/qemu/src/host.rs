@@ -7,7 +7,7 @@ use crate::leg_file::leg_problem;
 use crate::system::QemuSystem;
 use async_trait::async_trait;
 use flipside_model::Leg;
-use flipside_platform::{HostFacts, HostPort, LegPort, PortError, PortResult};
+use flipside_platform::{HostFacts, HostPort, LegChange, LegPort, PortError, PortResult};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -47,32 +47,32 @@ impl HostPort for QemuSystem {
         })
     }
 
-    async fn check_legs(&self) -> PortResult<Vec<(String, String)>> {
+    async fn check_legs(&self) -> PortResult<Vec<LegChange>> {
         let book = self.load().await?;
-        let mut wrong = Vec::new();
+        let mut changed = Vec::new();
         for disk in &self.inner.spec.disks {
-            let Some(pair) = book.disks.get(&disk.name) else {
-                wrong.push((
-                    disk.name.to_string(),
-                    format!("Disk {} is not in the leg book.", disk.name),
-                ));
-                continue;
-            };
+            let pair = book.disks.get(&disk.name);
             for leg in Leg::BOTH {
-                let entry = pair.get(leg);
-                let problem = if entry.path != *disk.legs.get(leg) {
-                    Some("is another file in the system's definition".to_owned())
-                } else {
-                    leg_problem(&entry.path, entry.inode, disk.size)
+                let path = disk.legs.get(leg);
+                let problem = match pair.map(|pair| pair.get(leg)) {
+                    None => Some("is not in the leg book".to_owned()),
+                    Some(entry) if entry.path != *path => {
+                        Some(format!("is `{}` in the leg book", entry.path.display()))
+                    }
+                    Some(entry) => leg_problem(path, entry.inode, disk.size),
                 };
-                if let Some(problem) = problem {
-                    let path = entry.path.display();
-                    let sentence = format!("Leg {leg} of {} (`{path}`) {problem}.", disk.name);
-                    wrong.push((disk.name.to_string(), sentence));
-                }
+                changed.extend(problem.map(|problem| LegChange {
+                    disk: disk.name.clone(),
+                    leg,
+                    text: format!(
+                        "Leg {leg} of {} (`{}`) {problem}.",
+                        disk.name,
+                        path.display()
+                    ),
+                }));
             }
         }
-        Ok(wrong)
+        Ok(changed)
     }
 }
 

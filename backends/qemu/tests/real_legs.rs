@@ -120,7 +120,10 @@ async fn a_leg_that_became_another_file_is_refused_everywhere() {
         RunState::Running
     );
     let wrong = adopted.check_legs().await.expect("examined");
-    assert!(matches!(wrong.as_slice(), [(d, why)] if d == "data0" && why.contains("replaced")));
+    assert!(
+        matches!(wrong.as_slice(), [found] if found.disk == disk("data0") && found.text.contains("replaced")),
+        "{wrong:?}"
+    );
     adopted.disconnect().await;
     take_back(&path, "a copy", 64 * MIB);
 

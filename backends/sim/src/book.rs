@@ -5,7 +5,7 @@ use crate::world::SimWorld;
 use async_trait::async_trait;
 use flipside_model::{LegBook, planted};
 use flipside_platform::{
-    Clock, HostFacts, HostPort, Lease, LegPort, PortError, PortErrorKind, PortResult,
+    Clock, HostFacts, HostPort, Lease, LegChange, LegPort, PortError, PortErrorKind, PortResult,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -106,12 +106,16 @@ impl HostPort for SimPorts {
             .await
     }
 
-    async fn check_legs(&self) -> PortResult<Vec<(String, String)>> {
+    async fn check_legs(&self) -> PortResult<Vec<LegChange>> {
         let name = "host.check_legs".to_owned();
         self.call(Class::Look, None, name, |s, _| {
-            let notes = s.leg_notes.iter();
-            Ok(notes
-                .map(|((disk, leg), text)| (format!("{disk} leg {leg}"), text.clone()))
+            let changed = s.changed_legs.iter();
+            Ok(changed
+                .map(|((disk, leg), what)| LegChange {
+                    disk: disk.clone(),
+                    leg: *leg,
+                    text: format!("Leg {leg} of {disk} (`/sim/{disk}-{leg}`) {what}."),
+                })
                 .collect())
         })
         .await

@@ -30,9 +30,18 @@ impl State {
         }
         let wanted = DiskSource::Legs(legs.to_vec());
         if plugged.source != wanted {
+            let fresh: Vec<Leg> = legs
+                .iter()
+                .copied()
+                .filter(|leg| !plugged.held.contains(leg))
+                .collect();
             part.step()?;
             plugged.source = DiskSource::Placeholder;
             part.step()?;
+            for leg in fresh {
+                self.opened(id, disk, leg);
+            }
+            let plugged = self.plugged(id, disk)?;
             plugged.source = wanted;
             for leg in legs {
                 if !plugged.held.contains(leg) {
@@ -138,6 +147,9 @@ impl State {
             self.lock(id, disk, *leg, true)?;
         }
         part.step()?;
+        for leg in legs {
+            self.opened(id, disk, *leg);
+        }
         let machine = self.machine(id)?;
         let key = disk.clone();
         machine.leftover.insert(key, Plugged::new(wanted.clone()));

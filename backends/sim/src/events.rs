@@ -71,15 +71,31 @@ impl SimWorld {
         self.with(|s| s.leg_faults.remove(&(disk.clone(), leg)));
     }
 
-    /// Makes `check_legs` complain about a leg, or stop doing so.
-    pub fn note_leg(&self, disk: &DiskName, leg: Leg, what: Option<&str>) {
+    /// Changes a leg behind everybody's back (fault 22), or brings the recorded file back.
+    pub fn change_leg(&self, disk: &DiskName, leg: Leg, what: Option<&str>) {
         self.with(|s| match what {
             Some(what) => s
-                .leg_notes
+                .changed_legs
                 .insert((disk.clone(), leg), what.to_owned())
                 .is_some(),
-            None => s.leg_notes.remove(&(disk.clone(), leg)).is_some(),
+            None => s.changed_legs.remove(&(disk.clone(), leg)).is_some(),
         });
+    }
+
+    /// The same, once, when [`SimWorld::label`] says that the engine has come there.
+    pub fn change_leg_at(&self, label: &str, disk: &DiskName, leg: Leg, what: &str) {
+        let change = (label.to_owned(), (disk.clone(), leg), what.to_owned());
+        self.with(|s| s.coming_changes.push(change));
+    }
+
+    /// Says whether a leg is changed now.
+    pub fn leg_changed(&self, disk: &DiskName, leg: Leg) -> bool {
+        self.with(|s| s.changed_legs.contains_key(&(disk.clone(), leg)))
+    }
+
+    /// Puts an older copy of the leg book back, as a restored backup would.
+    pub fn restore_book(&self, book: flipside_model::LegBook) {
+        self.with(|s| s.book = book);
     }
 
     /// Switches a fault of the guest on, in one machine or in any.

@@ -144,6 +144,10 @@ impl State {
             self.machine(from)?.run = back;
             return Err(error);
         }
+        // It opens them anew, for writing.
+        for (disk, leg, _) in opens {
+            self.opened(to, &disk, leg);
+        }
         let overlays: BTreeSet<DiskName> = {
             let disks = &self.machine(to)?.disks;
             let over = disks

@@ -34,7 +34,13 @@ impl SimWorld {
 
     /// Names the step that the following calls belong to.
     pub fn label(&self, label: &str) {
-        self.with(|s| s.label = Arc::from(label));
+        self.with(|s| {
+            s.label = Arc::from(label);
+            let now = s.coming_changes.extract_if(.., |(at, ..)| at == label);
+            let now: Vec<_> = now.collect();
+            s.changed_legs
+                .extend(now.into_iter().map(|(_, leg, what)| (leg, what)));
+        });
     }
 
     /// Rings a bell when the nth changing call from the beginning of the trace is made.

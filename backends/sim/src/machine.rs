@@ -120,6 +120,16 @@ impl State {
             }
         }
         self.lock_all(id, &machine.opens())?;
+        for (name, source) in &plan.disks {
+            let legs = match source {
+                DiskSource::Legs(legs) => legs.clone(),
+                DiskSource::Overlay(leg) => vec![*leg],
+                DiskSource::Placeholder => Vec::new(),
+            };
+            for leg in legs {
+                self.opened(id, name, leg);
+            }
+        }
         if run == RunState::Paused {
             self.enter_line(line, &machine);
         }

@@ -57,6 +57,7 @@ impl State {
         }
         self.check_direction(disk, from, to);
         part.step()?;
+        self.opened(id, disk, to);
         self.machine(id)?.targets.insert(disk.clone(), to);
         part.step()?;
         let all: BTreeSet<usize> = (0..self.options.blocks).collect();
@@ -247,6 +248,8 @@ impl State {
         part.step()?;
         plugged.source = DiskSource::Legs(vec![job.from, job.to]);
         plugged.held = vec![job.from, job.to];
+        // What was copied is in the file that is open; the one that has its name now would be taken for it.
+        self.opened(id, disk, job.to);
         let figures = ResyncFigures {
             disk: disk.clone(),
             union_bytes: job.union.len() as u64 * BLOCK_BYTES,

@@ -220,7 +220,11 @@ pub(crate) struct State {
     pub(crate) door: Door,
     pub(crate) leg_faults: BTreeMap<(DiskName, Leg), LegFault>,
     pub(crate) guest_faults: BTreeSet<(Option<MachineId>, GuestFault)>,
-    pub(crate) leg_notes: BTreeMap<(DiskName, Leg), String>,
+    /// Legs that somebody replaced, cut or linked elsewhere, and what can be seen of it. A machine that has one open keeps
+    /// the old file; who opens it now gets the wrong one.
+    pub(crate) changed_legs: BTreeMap<(DiskName, Leg), String>,
+    /// Legs that change when a label comes: label, leg, and what can be seen of it.
+    pub(crate) coming_changes: Vec<(String, (DiskName, Leg), String)>,
     pub(crate) lease: Option<u64>,
     pub(crate) tokens: u64,
     pub(crate) epoch: u64,
@@ -277,7 +281,8 @@ impl State {
             door: Door::default(),
             leg_faults: BTreeMap::new(),
             guest_faults: BTreeSet::new(),
-            leg_notes: BTreeMap::new(),
+            changed_legs: BTreeMap::new(),
+            coming_changes: Vec::new(),
             lease: None,
             tokens: 0,
             epoch: 0,
@@ -351,6 +356,13 @@ impl State {
         opens
             .iter()
             .try_for_each(|(disk, leg, write)| self.lock(id, disk, *leg, *write))
+    }
+
+    /// Fault 22: a leg that was changed behind our back is never opened, and never counts as what was written.
+    pub(crate) fn opened(&mut self, id: MachineId, disk: &DiskName, leg: Leg) {
+        if let Some(what) = self.changed_legs.get(&(disk.clone(), leg)).cloned() {
+            self.violate(format!("{id} opened leg {leg} of {disk}, which {what}"));
+        }
     }
 
     pub(crate) fn violate(&mut self, what: impl Into<String>) {

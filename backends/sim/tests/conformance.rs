@@ -3,9 +3,9 @@
 
 use async_trait::async_trait;
 use flipside_backend_sim::{SimOptions, SimWorld, example_spec};
-use flipside_model::{DiskName, MachineId, MountPoint, SystemSpec};
+use flipside_model::{DiskName, Leg, MachineId, MountPoint, SystemSpec};
 use flipside_platform::Ports;
-use flipside_platform::conformance::{self, Fixture, GuestFixture};
+use flipside_platform::conformance::{self, Fixture, GuestFixture, LegDamage};
 use std::collections::BTreeSet;
 
 /// Every method of the ports.
@@ -122,6 +122,17 @@ impl Fixture for Sim {
 
     async fn legs_equal(&mut self, disk: &DiskName) -> Result<bool, String> {
         Ok(self.world.legs_equal(disk))
+    }
+
+    async fn change_leg(
+        &mut self,
+        disk: &DiskName,
+        leg: Leg,
+        how: Option<LegDamage>,
+    ) -> Result<(), String> {
+        let what = how.map(|how| format!("is {how:?}"));
+        self.world.change_leg(disk, leg, what.as_deref());
+        Ok(())
     }
 
     fn guest(&self) -> Option<GuestFixture> {

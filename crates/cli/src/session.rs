@@ -57,6 +57,7 @@ pub(crate) async fn run(ctx: &Context, ask: Ask<'_>) -> Result<(), Failure> {
         command: ask.command,
         config: ask.config,
         no_config: ask.no_config,
+        seen: Some(before.last_seq),
     };
     let path = format!("/v1/systems/{system}/session");
     let accepted: Accepted = ctx.client.post(&path, &request).await?;

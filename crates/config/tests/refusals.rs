@@ -245,6 +245,7 @@ fn a_controlled_service_is_not_quiesced_as_well() {
     assert!(!config.quiesce.contains(&"postfix.service".to_owned()));
 }
 
+// Fault 65, security 18.
 #[test]
 fn files_are_regular_small_and_rightly_named() {
     let dir = tempfile::tempdir().expect("a directory");

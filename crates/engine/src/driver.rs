@@ -5,7 +5,7 @@ use crate::ledger::Ledger;
 use crate::monitor::{self, Monitor};
 use crate::operate::{self, enter};
 use crate::steps::decide;
-use crate::{observe, power, status};
+use crate::{devices, observe, power, rollback, status};
 use flipside_model::api::{Accepted, PowerAction};
 use flipside_model::{
     Command, Entry, MachineId, OperationalState as O, Problem, ProblemCode, Record, SessionId,
@@ -65,6 +65,7 @@ impl System {
         ledger: Ledger,
         options: SystemOptions,
     ) -> Result<System, Problem> {
+        rollback::refuse_older_copies(&ports, &ledger).await?;
         ledger.write(Record::Opened {
             version: options.version.clone(),
         })?;
@@ -167,12 +168,29 @@ impl System {
 
     /// Accepts a request if the law allows it, and runs it in the background.
     pub async fn request(&self, request: Request) -> Result<Accepted, Problem> {
+        self.request_seen(request, None).await
+    }
+
+    /// The same, if nobody has moved the session since the record that the requester has seen: of two administrators, a
+    /// double click or a request that comes again, one is done (fault 64).
+    pub async fn request_seen(
+        &self,
+        request: Request,
+        seen: Option<u64>,
+    ) -> Result<Accepted, Problem> {
         let _one_at_a_time = self.shared.gate.lock().await;
         let cx = self.cx();
         let state = cx.state();
+        if let Some(seen) = seen {
+            refuse_if_moved(&cx.ledger.entries_after(seen), request.command)?;
+        }
         let enters = law::decide(&state, request.command)?;
         if request.command == Command::Commit {
             decide::refuse_without_upgrade_side(cx).await?;
+        }
+        if request.command == Command::Abort && state.facts.owner == Side::Upgrade {
+            // Nobody is taken from the side that serves when the other one could not open the data (fault 22).
+            devices::refuse_without_data(cx).await?;
         }
         let after = state.last_seq;
         if state.upgrade == S::Idle {
@@ -330,9 +348,10 @@ impl System {
 
     // --- power ------------------------------------------------------------------------------------------------
 
-    /// Starts or stops the system.
+    /// Starts or stops the system; refused while an operation runs, which may be starting or ending machines itself.
     pub async fn power(&self, action: PowerAction) -> Result<(), Problem> {
         let _one_at_a_time = self.shared.gate.lock().await;
+        law::power(&self.cx().state())?;
         match action {
             PowerAction::Start => power::on(self.cx()).await,
             PowerAction::Stop => power::off(self.cx(), false).await,
@@ -404,4 +423,22 @@ impl System {
         self.shared.monitor.expect_reboot();
         Ok(cx.ports.machine.reset(machine).await?)
     }
+}
+
+/// Refuses a request that was made for a state which has passed. An abort is meant for the session it was asked in,
+/// however far that has come.
+fn refuse_if_moved(since: &[Entry], command: Command) -> Result<(), Problem> {
+    let moves = |record: &Record| match record {
+        Record::Session { .. } => true,
+        Record::Accepted { .. } | Record::Entered { .. } => command != Command::Abort,
+        _ => false,
+    };
+    if !since.iter().any(|entry| moves(&entry.record)) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemCode::Refused,
+        format!("`{command}` is refused: the session was moved since it was looked at"),
+    )
+    .advise("look at `flipside status`, then ask again"))
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod context;
+mod devices;
 mod driver;
 mod inspect;
 mod ledger;
@@ -15,6 +16,7 @@ mod monitor;
 mod observe;
 mod operate;
 mod power;
+mod rollback;
 mod status;
 mod steps;
 mod verify;

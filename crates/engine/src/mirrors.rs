@@ -5,7 +5,7 @@
 //! the running side: it stays stale, is named in the log, and is tried again later.
 
 use crate::context::{Cx, Exclusive};
-use crate::legs;
+use crate::{devices, legs};
 use flipside_model::{
     DiskName, Fact, LegBook, LegPair, LegRole, MachineId, OperationalState as O, Problem,
     ProblemCode, Severity, StaleReason, UpgradeState as S, planted,
@@ -216,6 +216,7 @@ async fn start(
     if plugged.source != DiskSource::Legs(vec![from]) {
         return Ok(());
     }
+    devices::refuse_changed(cx, |changed, _| changed == disk).await?;
     let by_bitmap =
         matches!(pair.stale(), Some((_, StaleReason::Session))) && plugged.dirty_bytes.is_some();
     let how = if by_bitmap {
@@ -268,6 +269,8 @@ async fn finish(
     machine: MachineId,
     disk: &DiskName,
 ) -> Result<(), Problem> {
+    // The target has been open for a while: what has its name now must still be it.
+    devices::refuse_changed(cx, |changed, _| changed == disk).await?;
     let until = cx.ports.clock.now_ms() + LAST_PAUSE_MS;
     cx.edit_book(held, |book| book.pause_until_ms = Some(until))
         .await?;

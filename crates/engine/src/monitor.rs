@@ -1,12 +1,13 @@
 //! Watches the machines: partner state, ends by themselves, and the mirror keeper's clock.
 
 use crate::context::Cx;
-use crate::{mirrors, power};
+use crate::{devices, mirrors, power};
 use flipside_model::{
     Fact, LegBook, MachineId, OperationalState, PartnerState, Problem, ProblemCode, Severity, Side,
     UpgradeState,
 };
-use flipside_platform::RunState;
+use flipside_platform::{LegChange, RunState};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -42,6 +43,8 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Monitor {
     seen: Arc<Mutex<Seen>>,
+    /// Changed legs that are in the log already.
+    changed: Arc<Mutex<BTreeSet<LegChange>>>,
 }
 
 impl Monitor {
@@ -73,6 +76,9 @@ impl Monitor {
             if let Err(problem) = self.hear(cx).await {
                 warn!(%problem, "the guard's notes could not be recorded");
             }
+            if let Err(problem) = self.notice_changes(cx).await {
+                warn!(%problem, "the legs could not be examined");
+            }
             let busy = match mirrors::tick(cx).await {
                 Ok(open) => open,
                 Err(problem) => {
@@ -95,6 +101,27 @@ impl Monitor {
         for note in cx.ports.network.notes(cx.facts().heard).await {
             cx.ledger.log(note.severity, note.text)?;
             cx.ledger.fact(Fact::Heard(note.number))?;
+        }
+        Ok(())
+    }
+
+    /// Puts into the log, once, that somebody changed a leg, and that it is well again (SP-18, fault 22). Whoever is about
+    /// to open it refuses by itself.
+    async fn notice_changes(&self, cx: &Cx) -> Result<(), Problem> {
+        let now: BTreeSet<LegChange> = devices::changes(cx).await?.into_iter().collect();
+        let before = {
+            let mut known = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *known, now.clone())
+        };
+        for change in now.difference(&before) {
+            cx.ledger.write(devices::warning(change))?;
+        }
+        for change in before.difference(&now) {
+            let (disk, leg) = (&change.disk, change.leg);
+            if now.iter().all(|c| (&c.disk, c.leg) != (disk, leg)) {
+                let text = format!("Leg {leg} of {disk} is the recorded file again.");
+                cx.ledger.log(Severity::Information, text)?;
+            }
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Observes what readiness asks for, lets the session crate judge it, and records every finding.
 
 use crate::context::Cx;
+use crate::devices;
 use flipside_model::{DiskRole, Problem, Record, Severity, UpgradeConfig};
 use flipside_platform::RunState;
 use flipside_session::readiness::{self, Observed, ServiceSeen, WrittenFile};
@@ -41,7 +42,11 @@ pub(crate) async fn check(cx: &Cx, config: &UpgradeConfig) -> Result<(usize, usi
         hypervisor_bad: host.hypervisor_bad,
         not_forkable: host.not_forkable,
         one_device: host.one_device,
-        leg_faults: cx.ports.host.check_legs().await?,
+        leg_faults: devices::changes(cx)
+            .await?
+            .into_iter()
+            .map(|change| (change.disk.to_string(), change.text))
+            .collect(),
         services: Vec::new(),
         written: Vec::new(),
     };

@@ -1,10 +1,10 @@
 //! Power: starting a system from its legs, and stopping it cleanly.
 
 use crate::context::{Cx, Exclusive, POLL};
-use crate::legs;
+use crate::{devices, legs};
 use flipside_model::{
-    DiskName, Fact, LegBook, LegPair, LegRole, MachineId, OperationalState, Problem, ProblemCode,
-    Severity, Side, StaleReason, UpgradeState, planted,
+    DiskName, Fact, Leg, LegBook, LegPair, LegRole, MachineId, OperationalState, Problem,
+    ProblemCode, Severity, Side, StaleReason, UpgradeState, planted,
 };
 use flipside_platform::{DiskSource, RunState, StartMode, StartPlan};
 use std::time::Duration;
@@ -47,23 +47,23 @@ pub(crate) async fn boot(cx: &Cx) -> Result<MachineId, Problem> {
             "the system's machine is running already",
         ));
     }
-    let faults = cx.ports.host.check_legs().await?;
-    if let Some((component, text)) = faults.into_iter().next() {
-        return Err(Problem::new(ProblemCode::Mismatch, text)
-            .about(component)
-            .advise("put the original file or device back; flipside never uses a leg that it does not know"));
-    }
     let side = system_side(cx);
     let mut prepared = (MachineId(0), false);
-    let book = cx
-        .edit_book(&held, |book| {
-            if side == Side::Upgrade {
-                // The decision may be recorded and not yet in the book.
-                legs::decide(book);
-            }
-            prepared = prepare_book(book);
-        })
-        .await?;
+    let mut prepare = |book: &mut LegBook| {
+        if side == Side::Upgrade {
+            // The decision may be recorded and not yet in the book.
+            legs::decide(book);
+        }
+        prepared = prepare_book(book);
+    };
+    let mut planned = before.clone();
+    prepare(&mut planned);
+    let opens = |disk: &DiskName, leg: Leg| {
+        let pair = planned.disks.get(disk);
+        pair.is_none_or(|pair| pair.live().contains(&leg))
+    };
+    devices::refuse_changed(cx, opens).await?;
+    let book = cx.edit_book(&held, prepare).await?;
     let (machine, unclean) = prepared;
     if unclean && before.last_machine != MachineId(0) {
         let text = "the system did not end cleanly: it starts from the authority legs, the others are compared";

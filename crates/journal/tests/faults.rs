@@ -38,6 +38,7 @@ fn work(disk: &MemoryDisk) -> (u64, Option<Failure>) {
 }
 
 /// Fails the Nth call for every N until nothing fails any more, and cuts the power afterwards.
+// Faults 11 and 12.
 #[test]
 fn every_call_may_fail_in_every_way() {
     let kinds = [
@@ -154,6 +155,7 @@ fn stays_dead_or_unharmed(
     );
 }
 
+// Fault 12: fail-stop, and what is there decides.
 #[test]
 fn a_failed_sync_is_not_repeated_and_the_next_opening_decides() {
     let disk = history(6);
@@ -259,6 +261,7 @@ fn every_power_cut_in_the_last_append_leaves_all_or_nothing() {
     }
 }
 
+// Fault 11.
 #[test]
 fn a_full_disk_refuses_work_but_has_room_for_an_abort() {
     let disk = history(6);
@@ -313,6 +316,7 @@ fn records_that_could_not_be_read_again_are_not_written() {
     );
 }
 
+// Fault 8.
 #[test]
 fn a_record_of_a_newer_program_is_refused_and_kept() {
     let disk = MemoryDisk::default();

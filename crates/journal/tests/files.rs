@@ -101,6 +101,7 @@ fn a_second_opener_is_refused_and_told_who_holds_it() {
     open(dir.path()).unwrap();
 }
 
+// Fault 14, security 17.
 #[test]
 fn what_others_could_have_put_there_is_refused() {
     let dir = journal();
@@ -139,6 +140,7 @@ fn what_others_could_have_put_there_is_refused() {
     assert_eq!(open(dir.path()).unwrap().1.records.len(), 3);
 }
 
+// Fault 14, security 17.
 #[test]
 fn a_lock_or_a_directory_behind_a_link_is_refused() {
     let dir = journal();
@@ -165,6 +167,7 @@ fn files_of_another_user_are_refused() {
     assert!(refusal(dir.path()).contains("belongs to user 65534"));
 }
 
+// Fault 14.
 #[test]
 fn a_missing_journal_is_not_created_by_opening() {
     let dir = tempfile::tempdir().unwrap();
@@ -350,6 +353,7 @@ fn mounted(kind: &str, options: &str, test: impl FnOnce(&Path) + std::panic::Unw
 }
 
 /// Fills a small file system around the journal. Run as root with `cargo nextest run --run-ignored all`.
+// Fault 11.
 #[test]
 #[ignore = "needs root, to mount a small file system"]
 fn a_full_file_system_refuses_work_but_has_room_for_an_abort() {

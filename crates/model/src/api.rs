@@ -191,6 +191,10 @@ pub struct SessionRequest {
     /// Use none, instead of the last checked one (check and split).
     #[serde(default)]
     pub no_config: bool,
+    /// The last record that whoever asks has seen (`last_seq` of a status). If the session was moved since, the request
+    /// is refused: it was meant for another state, or is the same one again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<u64>,
 }
 
 /// Says that a request was accepted; its progress is in status and log.

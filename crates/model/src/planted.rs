@@ -246,6 +246,14 @@ mod switch {
             "gates-left-behind",
             "gates and saved state stay in the guest after the session",
         ),
+        bug(
+            "changed-leg-used",
+            "a leg that was replaced behind our back is opened",
+        ),
+        bug(
+            "older-copy-accepted",
+            "an older copy of the journal or the leg book is gone on with",
+        ),
         // The mirrors.
         bug(
             "resync-direction-swapped",

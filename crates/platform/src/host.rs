@@ -2,6 +2,7 @@
 
 use crate::PortResult;
 use async_trait::async_trait;
+use flipside_model::{DiskName, Leg};
 
 /// What the host offers, as probed now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +23,25 @@ pub struct HostFacts {
     pub not_forkable: Option<String>,
 }
 
+/// A leg that is not what the book means: replaced, shrunk, a link, gone (fault 22).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LegChange {
+    /// The disk.
+    pub disk: DiskName,
+    /// Which leg of it.
+    pub leg: Leg,
+    /// What is wrong: a sentence that names disk, leg and path.
+    pub text: String,
+}
+
 /// Answers questions about the host.
 #[async_trait]
 pub trait HostPort: Send + Sync {
     /// Probes the host; read-only.
     async fn facts(&self) -> PortResult<HostFacts>;
-    /// Checks that every leg is the file the book means (fault 22); returns what is wrong, a sentence each.
-    async fn check_legs(&self) -> PortResult<Vec<(String, String)>>;
+    /// Checks that every leg is the file the book means, without following links (SP-18, fault 22); returns those that
+    /// are not. Cheap enough to be asked before every opening.
+    async fn check_legs(&self) -> PortResult<Vec<LegChange>>;
 }
 
 /// Wall-clock time for people; no decision depends on it.

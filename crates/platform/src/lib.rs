@@ -29,7 +29,7 @@ pub use guest::{
     ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, ServiceView,
     ShellStream, UnitStart,
 };
-pub use host::{Clock, HostFacts, HostPort};
+pub use host::{Clock, HostFacts, HostPort, LegChange};
 pub use machine::{
     DiskSource, DiskView, ForkView, MachinePort, MachineView, RunState, StartMode, StartPlan,
 };

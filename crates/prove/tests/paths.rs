@@ -100,7 +100,7 @@ fn split_abort_touches_no_service_and_no_client() {
     });
 }
 
-// SM-29, RS-01, RS-04: the next session waits for the mirrors, and then the other enclosure leads.
+// SM-29, RS-01, RS-04, fault 74: the next session waits for the mirrors, and then the other enclosure leads.
 #[test]
 fn sessions_follow_each_other_only_when_the_mirrors_are_whole() {
     run(|| async {

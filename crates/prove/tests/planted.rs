@@ -189,6 +189,8 @@ noticed! {
     one_bitmap_at_commit "one-bitmap-at-commit";
     one_bitmap_at_abort "one-bitmap-at-abort";
     gates_left_behind "gates-left-behind";
+    changed_leg_used "changed-leg-used";
+    older_copy_accepted "older-copy-accepted";
     resync_direction_swapped "resync-direction-swapped";
     live_before_proved "live-before-proved" at "disk.resync_finish.*";
     failed_finish_is_success "failed-finish-is-success" at "disk.resync_finish.*";

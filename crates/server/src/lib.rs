@@ -9,7 +9,9 @@ mod backend;
 mod create;
 mod disk_routes;
 mod inspect_routes;
+mod listen;
 mod lock;
+mod private;
 mod registry;
 mod routes;
 mod session_routes;
@@ -17,7 +19,7 @@ mod side_routes;
 mod socket;
 mod streams;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +56,8 @@ pub async fn guard(state_dir: &std::path::Path, system: &str) -> anyhow::Result<
 
 /// Runs the server until it is told to stop.
 pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    // Whatever is made from here on (socket, journals, legs) is for our own user only, from its first moment.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let _lock = lock::ServerLock::take(&options.state_dir)?;
     let listener = socket::bind(&options.socket).await?;
     let registry = Arc::new(registry::Registry::new(
@@ -65,9 +69,8 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let app = routes::router(registry.clone());
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let server = axum::serve(listener, app);
     tokio::select! {
-        result = async { server.await } => result.context("the API ended")?,
+        () = listen::serve(listener, app) => bail!("the API ended"),
         _ = terminate.recv() => info!("told to stop; machines go on"),
         _ = interrupt.recv() => info!("told to stop; machines go on"),
     }

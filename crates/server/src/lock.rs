@@ -1,7 +1,7 @@
 //! One server for one state directory.
 
 use anyhow::{Context, bail};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -24,6 +24,8 @@ impl ServerLock {
                     state_dir.display()
                 )
             })?;
+        crate::private::check_dir(state_dir)
+            .with_context(|| format!("the state directory `{}` is refused", state_dir.display()))?;
         let path = state_dir.join("server.lock");
         let mut file = OpenOptions::new()
             .read(true)
@@ -31,6 +33,7 @@ impl ServerLock {
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
             .open(&path)
             .with_context(|| format!("cannot open `{}`", path.display()))?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {

@@ -1,12 +1,14 @@
 //! The systems this server drives, each in a directory of its own below the state directory.
 
-use crate::backend;
+use crate::{backend, private};
 use flipside_engine::{Ledger, Stamped, System, SystemOptions};
-use flipside_journal::{FileStorage, Journal, JournalError};
+use flipside_journal::{FileStorage, Journal};
 use flipside_model::{
     OperationalState, Problem, ProblemCode, SystemName, SystemSpec, UpgradeState,
 };
 use std::collections::BTreeMap;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::{Mutex, RwLock};
@@ -14,6 +16,12 @@ use tracing::{error, info};
 
 /// The definition of a system within its directory.
 const DEFINITION: &str = "system.json";
+
+/// The directory of its journal there.
+const JOURNAL: &str = "journal";
+
+/// More than any definition has: a hundred disks take some 20 KiB.
+const LARGEST_DEFINITION: u64 = 1 << 20;
 
 /// A system, or why it could not be taken up.
 enum Slot {
@@ -65,7 +73,7 @@ impl Registry {
             else {
                 continue;
             };
-            if !entry.path().join(DEFINITION).exists() {
+            if entry.path().join(DEFINITION).symlink_metadata().is_err() {
                 continue;
             }
             let slot = match self.open(&name).await {
@@ -73,8 +81,12 @@ impl Registry {
                     info!(system = %name, state = %system.status().line(), "taken up");
                     Slot::Open(system)
                 }
-                Err(problem) => {
+                Err(mut problem) => {
                     error!(system = %name, %problem, "cannot be taken up");
+                    if problem.code == ProblemCode::NotFound {
+                        // The system is there; what it lacks is not what was asked for.
+                        problem.code = ProblemCode::Failed;
+                    }
                     Slot::Failed(problem)
                 }
             };
@@ -86,7 +98,7 @@ impl Registry {
         let directory = self.directory(name);
         let spec = read_definition(&directory.join(DEFINITION), name)?;
         let ports = backend::open(&spec, &self.state_dir)?;
-        let (journal, opened) = open_journal(&directory.join("journal"))?;
+        let (journal, opened) = open_journal(&directory.join(JOURNAL))?;
         let fatal = Arc::new(|why: &str| {
             // What the disk holds is unknown now; a fresh start reads what it really holds (design 3.11).
             error!(why, "the journal failed: the server ends");
@@ -107,8 +119,10 @@ impl Registry {
 
     /// Adds a system whose directory is complete.
     pub(crate) async fn adopt(&self, spec: &SystemSpec) -> Result<System, Problem> {
-        let path = self.directory(&spec.name).join(DEFINITION);
-        write_definition(&path, spec)?;
+        let directory = self.directory(&spec.name);
+        // The definition comes last: a system that is defined has had its journal from the beginning.
+        create_journal(&directory.join(JOURNAL))?;
+        write_definition(&directory.join(DEFINITION), spec)?;
         let system = self.open(&spec.name).await?;
         self.systems
             .write()
@@ -201,7 +215,7 @@ fn read_definition(path: &Path, name: &SystemName) -> Result<SystemSpec, Problem
         .about(path.display().to_string())
         .advise("restore it from a backup; machines that run are not touched")
     };
-    let text = std::fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+    let text = private::read(path, LARGEST_DEFINITION).map_err(|e| bad(e.to_string()))?;
     let version: serde_json::Value = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
     let found = version
         .get("version")
@@ -254,19 +268,26 @@ fn open_journal(directory: &Path) -> Result<OpenedJournal, Problem> {
         .about(directory.display().to_string())
         .advise("it was left as it is, and production is not touched; restore it or ask for help")
     };
-    std::fs::create_dir_all(directory).map_err(|e| failed(&e))?;
-    let storage = || FileStorage::open(directory);
-    match Journal::open(storage().map_err(|e| failed(&e))?) {
-        Ok(opened) => Ok(opened),
-        Err(JournalError::Missing { .. }) => {
-            drop(
-                Journal::<Stamped>::create(storage().map_err(|e| failed(&e))?)
-                    .map_err(|e| failed(&e))?,
-            );
-            Journal::open(storage().map_err(|e| failed(&e))?).map_err(|e| failed(&e))
-        }
-        Err(error) => Err(failed(&error)),
-    }
+    // One that is missing is never replaced by an empty one: that would forget a session (fault 14).
+    let storage = FileStorage::open(directory).map_err(|e| failed(&e))?;
+    Journal::open(storage).map_err(|e| failed(&e))
+}
+
+/// Makes the journal of a new system.
+fn create_journal(directory: &Path) -> Result<(), Problem> {
+    let failed = |error: &dyn std::error::Error| {
+        let text = format!("cannot create the journal in `{}`", directory.display());
+        Problem::new(ProblemCode::Failed, text).because(error)
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|e| failed(&e))?;
+    let storage = FileStorage::open(directory).map_err(|e| failed(&e))?;
+    drop(Journal::<Stamped>::create(storage).map_err(|e| failed(&e))?);
+    // The directory's own name is durable when its parent is synced, with the definition.
+    Ok(())
 }
 
 /// In debug builds the server dies like `kill -9` at the crash point that `FLIPSIDE_CRASH_AT` names, such as

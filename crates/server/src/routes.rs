@@ -3,19 +3,33 @@
 use crate::answer::{Answer, Refused};
 use crate::registry::Registry;
 use crate::{create, disk_routes, inspect_routes, session_routes, side_routes, streams};
-use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use flipside_model::api::Version;
 use flipside_model::{Problem, ProblemCode, Status, SystemSpec};
 use std::sync::Arc;
+use std::time::Duration;
 
-/// Requests but file copies are small: 2 MiB hold a configuration file of 1 MiB, escaped.
+/// Requests but file copies are small: 2 MiB hold a configuration file of 1 MiB, escaped. How deep their JSON may nest is
+/// bounded as well: by their types, and by the parser (128).
 const MAX_BODY: usize = 2 << 20;
 
+/// How long a client may take to send such a request: a local one needs milliseconds.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
 pub(crate) fn router(registry: Arc<Registry>) -> Router {
-    Router::new()
+    let streamed = Router::new()
+        .route(
+            "/v1/systems/{name}/file",
+            put(side_routes::file).layer(DefaultBodyLimit::disable()),
+        )
+        .route("/v1/systems/{name}/shell", get(side_routes::shell));
+    let small = Router::new()
         .route("/v1/version", get(version))
         .route("/v1/systems", get(list).post(create::create))
         .route("/v1/systems/{name}", get(status).delete(delete))
@@ -26,11 +40,6 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
         .route("/v1/systems/{name}/status", get(streams::status))
         .route("/v1/systems/{name}/log", get(streams::log))
         .route("/v1/systems/{name}/run", post(side_routes::run))
-        .route(
-            "/v1/systems/{name}/file",
-            put(side_routes::file).layer(DefaultBodyLimit::disable()),
-        )
-        .route("/v1/systems/{name}/shell", get(side_routes::shell))
         .route("/v1/systems/{name}/services", get(inspect_routes::services))
         .route("/v1/systems/{name}/packages", get(inspect_routes::packages))
         .route(
@@ -41,9 +50,28 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
             "/v1/systems/{name}/disks/{disk}/verify",
             post(disk_routes::verify),
         )
-        .fallback(no_route)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn(arrive_whole));
+    small
+        .merge(streamed)
+        .fallback(no_route)
         .with_state(registry)
+}
+
+/// Reads a whole request before anything is done for it: what is decided on is what is carried out, and a client that
+/// stops half-way has asked for nothing.
+async fn arrive_whole(request: Request, next: Next) -> Result<Response, Refused> {
+    let (head, body) = request.into_parts();
+    let read = tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, MAX_BODY)).await;
+    let usage = |text: String| Refused(Problem::new(ProblemCode::Usage, text));
+    let bytes = read
+        .map_err(|_| usage("the request did not arrive in time".to_owned()))?
+        .map_err(|_| {
+            usage(format!(
+                "the request did not arrive whole, or is larger than {MAX_BODY} bytes"
+            ))
+        })?;
+    Ok(next.run(Request::from_parts(head, Body::from(bytes))).await)
 }
 
 async fn no_route() -> Refused {

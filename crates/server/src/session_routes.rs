@@ -29,10 +29,13 @@ pub(crate) async fn session(
     };
     Ok(Json(
         system
-            .request(Request {
-                command: request.command,
-                config,
-            })
+            .request_seen(
+                Request {
+                    command: request.command,
+                    config,
+                },
+                request.seen,
+            )
             .await?,
     ))
 }

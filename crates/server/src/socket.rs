@@ -22,6 +22,7 @@ pub(crate) async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
             .mode(0o700)
             .create(parent)
             .with_context(|| format!("cannot create `{}`", parent.display()))?;
+        refuse_open_dir(parent)?;
     }
     if let Ok(meta) = std::fs::symlink_metadata(path) {
         if !meta.file_type().is_socket() {
@@ -44,4 +45,26 @@ pub(crate) async fn bind(path: &Path) -> anyhow::Result<UnixListener> {
     set_permissions(path, Permissions::from_mode(0o600))
         .with_context(|| format!("cannot protect `{}`", path.display()))?;
     Ok(listener)
+}
+
+/// Refuses a directory in which others could put a socket of theirs in the place of ours. In one like `/tmp`, whose sticky
+/// bit keeps them from that, it is safe.
+fn refuse_open_dir(directory: &Path) -> anyhow::Result<()> {
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
+    let mode = std::fs::metadata(directory)
+        .with_context(|| format!("cannot look at `{}`", directory.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+        bail!(
+            "others may write to `{}` (mode {:04o}), so they could replace the socket; `chmod go-w` mends that",
+            directory.display(),
+            mode & 0o7777
+        );
+    }
+    Ok(())
 }

@@ -211,6 +211,23 @@ fn refusal(state: &SessionState, command: Command, why: &str) -> Problem {
     .advise(list)
 }
 
+/// Decides whether the system may be started or stopped by hand: never while an operation runs, which starts, pauses and
+/// ends machines itself.
+///
+/// # Errors
+/// Refused, with what to wait for.
+pub fn power(state: &SessionState) -> Result<(), Problem> {
+    if state.operational != O::Busy {
+        return Ok(());
+    }
+    let text = format!(
+        "the system cannot be started or stopped in {} | Busy: an operation runs",
+        state.upgrade
+    );
+    Err(Problem::new(ProblemCode::Refused, text)
+        .advise("wait for its end (`flipside status --watch`), then ask again"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use flipside_model::{
     DiskName, DiskRole, DiskSpec, Firmware, Leg, LegBook, LegEntry, LegPair, LegPaths, LegRole,
     MachineId, MountPoint, NetworkSpec, Publish, SystemName, SystemSpec,
 };
-use flipside_platform::conformance::{Fixture, GuestFixture};
+use flipside_platform::conformance::{Fixture, GuestFixture, LegDamage};
 use flipside_platform::{Clock, LegPort, NetworkPort, Ports};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -201,6 +201,31 @@ impl Real {
     }
 }
 
+/// Changes the file of a leg that no machine has open; the recorded one is kept beside it.
+fn change_file(path: &Path, size: u64, how: Option<LegDamage>) -> std::io::Result<()> {
+    let kept = path.with_extension("kept");
+    let resize = |to| {
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)?
+            .set_len(to)
+    };
+    match how {
+        Some(LegDamage::Shrunk) => return resize(size / 2),
+        None if !kept.exists() => return resize(size),
+        None => return std::fs::rename(&kept, path),
+        Some(_) => std::fs::rename(path, &kept)?,
+    }
+    match how {
+        Some(LegDamage::Replaced) => {
+            std::fs::copy(&kept, path)?;
+        }
+        Some(LegDamage::Linked) => std::os::unix::fs::symlink(&kept, path)?,
+        _ => {}
+    }
+    Ok(())
+}
+
 fn new_book(spec: &SystemSpec) -> Result<LegBook, String> {
     let entry = |path: &Path| {
         let inode = std::fs::metadata(path).map_err(|e| e.to_string())?.ino();
@@ -285,6 +310,22 @@ impl Fixture for Real {
             .ok_or("no such disk")?;
         let read = |path: &Path| std::fs::read(path).map_err(|e| e.to_string());
         Ok(read(&spec.legs.a)? == read(&spec.legs.b)?)
+    }
+
+    async fn change_leg(
+        &mut self,
+        disk: &DiskName,
+        leg: Leg,
+        how: Option<LegDamage>,
+    ) -> Result<(), String> {
+        let spec = self
+            .world()
+            .system
+            .spec()
+            .disk(disk)
+            .ok_or("no such disk")?;
+        let path = spec.legs.get(leg);
+        change_file(path, spec.size, how).map_err(|e| format!("{}: {e}", path.display()))
     }
 
     fn guest(&self) -> Option<GuestFixture> {

@@ -5,11 +5,11 @@
 
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
-use crate::{legs, power};
+use crate::{devices, legs, power};
 use async_trait::async_trait;
 use flipside_model::{
-    DiskName, DiskRole, Fact, LegBook, MachineId, Problem, ProblemCode, Severity, Side,
-    StaleReason, planted,
+    DiskName, DiskRole, Fact, LegBook, LegPair, Problem, ProblemCode, Severity, Side, StaleReason,
+    planted,
 };
 use flipside_platform::{DiskSource, MachineView, RunState};
 
@@ -61,7 +61,7 @@ pub(super) async fn attach(cx: &Cx, side: Side) -> Step {
     let held = cx.exclusive().await?;
     refuse_two_owners(cx, side).await?;
     for disk in cx.disks(DiskRole::Data) {
-        plug(cx, &held, machine, &disk).await?;
+        plug(cx, &held, side, &disk).await?;
     }
     cx.ports.machine.set_link(machine, true).await?;
     cx.edit_book(&held, |book| {
@@ -122,17 +122,22 @@ async fn refuse_two_owners(cx: &Cx, side: Side) -> Step {
     .into())
 }
 
-async fn plug(
-    cx: &Cx,
-    held: &crate::context::Exclusive<'_>,
-    machine: MachineId,
-    disk: &DiskName,
-) -> Step {
+async fn plug(cx: &Cx, held: &crate::context::Exclusive<'_>, side: Side, disk: &DiskName) -> Step {
+    let machine = cx.machine(side)?;
+    let live = match side {
+        // Back to the old software with one leg of a mirror rather than not at all.
+        Side::Production => devices::good_legs(cx, held, disk).await?,
+        Side::Upgrade => {
+            let book = cx.book().await?;
+            let live = book.disks.get(disk).map(LegPair::live).unwrap_or_default();
+            devices::refuse_changed(cx, |d, leg| d == disk && live.contains(&leg)).await?;
+            live
+        }
+    };
     let book = cx.book().await?;
     let Some(pair) = book.disks.get(disk) else {
         return Ok(());
     };
-    let live = pair.live();
     cx.ports.disk.plug(machine, disk, &live).await?;
     if !matches!(pair.stale(), Some((_, StaleReason::Session))) {
         return Ok(());

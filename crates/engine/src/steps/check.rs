@@ -2,7 +2,7 @@
 
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
-use crate::observe;
+use crate::{devices, observe};
 use async_trait::async_trait;
 use flipside_model::{LegRole, Problem, ProblemCode, Side};
 use flipside_platform::{DiskSource, RunState};
@@ -83,7 +83,8 @@ impl Action for MergeCheck {
             )
         })?;
         services_exist(cx, upgrade).await?;
-        legs_are_good(cx).await
+        legs_are_good(cx).await?;
+        Ok(devices::refuse_changed(cx, |_, _| true).await?)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::{Action, Seen};
 use crate::context::{Cx, Exclusive, Halt, POLL, Step};
-use crate::legs;
+use crate::{devices, legs};
 use async_trait::async_trait;
 use flipside_model::{
     DiskName, DiskRole, Fact, Leg, LegBook, LegRole, MachineId, Problem, ProblemCode, Progress,
@@ -127,6 +127,8 @@ async fn copy_and_switch(cx: &Cx, production: MachineId, upgrade: MachineId) -> 
         tokio::time::sleep(POLL).await;
     }
     let held = cx.exclusive().await?;
+    // The waiting machine opens its legs for writing in the switch.
+    devices::refuse_changed(cx, |_, _| true).await?;
     let mut keep: BTreeMap<DiskName, Leg> = BTreeMap::new();
     let mut broken = None;
     let until = cx.ports.clock.now_ms() + SWITCH_PAUSE_MS;

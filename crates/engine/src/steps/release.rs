@@ -5,8 +5,11 @@
 
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
+use crate::devices;
 use async_trait::async_trait;
-use flipside_model::{DiskRole, Fact, Severity, Side, StaleReason, planted};
+use flipside_model::{
+    DiskName, DiskRole, Fact, Leg, MachineId, Severity, Side, StaleReason, planted,
+};
 use flipside_platform::RunState;
 
 pub(super) struct Release {
@@ -43,6 +46,7 @@ impl Action for Release {
             return Ok(());
         };
         let held = cx.exclusive().await?;
+        may_let_go(cx, self.side, machine).await?;
         let cut = cx.ports.network.cut().await?;
         if cut > 0 {
             cx.ledger.log(
@@ -81,12 +85,27 @@ impl Action for Release {
     }
 }
 
+/// Fault 22: this machine may be the only one that still has the right file open. It lets go of nothing that the other
+/// side could not open again.
+async fn may_let_go(cx: &Cx, side: Side, machine: MachineId) -> Step {
+    let data = cx.disks(DiskRole::Data);
+    let plugged = cx.view(machine).await?.disks;
+    if !data.iter().any(|disk| plugged.contains_key(disk)) {
+        return Ok(());
+    }
+    if side == Side::Upgrade {
+        return Ok(devices::refuse_without_data(cx).await?);
+    }
+    let book = cx.book().await?;
+    let needed = |disk: &DiskName, leg: Leg| {
+        let pair = book.disks.get(disk).filter(|_| data.contains(disk));
+        pair.is_some_and(|pair| pair.live().contains(&leg))
+    };
+    Ok(devices::refuse_changed(cx, needed).await?)
+}
+
 /// A data mirror whose resynchronisation was given up takes its remaining bitmap along (design 3.8).
-async fn carry_unfinished(
-    cx: &Cx,
-    machine: flipside_model::MachineId,
-    disk: &flipside_model::DiskName,
-) -> Step {
+async fn carry_unfinished(cx: &Cx, machine: MachineId, disk: &DiskName) -> Step {
     let book = cx.book().await?;
     let stale = book
         .disks

@@ -5,7 +5,7 @@
 
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
-use crate::legs;
+use crate::{devices, legs};
 use async_trait::async_trait;
 use flipside_model::{DiskRole, Fact, MachineId, Side, planted};
 use flipside_platform::{DiskSource, RunState, StartMode, StartPlan};
@@ -30,6 +30,8 @@ impl Action for StartUpgrade {
     async fn act(&self, cx: &Cx) -> Step {
         let production = cx.machine(Side::Production)?;
         let held = cx.exclusive().await?;
+        // What runs now and what is about to be opened: both sides' legs are relied on from here.
+        devices::refuse_changed(cx, |_, _| true).await?;
         if let Some(left_over) = cx.facts().upgrade
             && !planted::is("machine-left-behind")
         {

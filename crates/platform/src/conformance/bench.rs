@@ -24,6 +24,29 @@ pub struct GuestFixture {
     pub quiesce: Vec<String>,
 }
 
+/// What may happen to the file of a leg (fault 22).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegDamage {
+    /// Another file with the same content has its name.
+    Replaced,
+    /// Its name is a symbolic link, even if to the right file.
+    Linked,
+    /// It has become shorter.
+    Shrunk,
+    /// It is gone.
+    Removed,
+}
+
+impl LegDamage {
+    /// Every kind.
+    pub const ALL: [LegDamage; 4] = [
+        LegDamage::Replaced,
+        LegDamage::Linked,
+        LegDamage::Shrunk,
+        LegDamage::Removed,
+    ];
+}
+
 /// A backend under test: a system with one system disk and one data disk, `system0` and `data0`.
 #[async_trait]
 pub trait Fixture: Send + Sync {
@@ -39,6 +62,13 @@ pub trait Fixture: Send + Sync {
     async fn write(&mut self, id: MachineId, disk: &DiskName, seed: u64) -> Result<bool, String>;
     /// Compares the legs of a disk byte for byte. The machine is paused meanwhile.
     async fn legs_equal(&mut self, disk: &DiskName) -> Result<bool, String>;
+    /// Changes the file of a leg behind everybody's back; none brings the recorded one back.
+    async fn change_leg(
+        &mut self,
+        disk: &DiskName,
+        leg: Leg,
+        how: Option<LegDamage>,
+    ) -> Result<(), String>;
     /// Starts the first machine; a fixture may restore a saved one instead of booting.
     async fn power_on(&mut self, id: MachineId, plan: &StartPlan) -> PortResult<()> {
         self.ports().machine.start(id, plan).await

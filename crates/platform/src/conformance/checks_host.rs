@@ -1,8 +1,9 @@
 //! Checks of the book, the lease, the front door and the host.
 
 use super::CheckResult;
-use super::bench::{Bench, expect, ok, refused};
+use super::bench::{Bench, LegDamage, expect, ok, refused};
 use crate::PortErrorKind;
+use flipside_model::Leg;
 
 pub(crate) async fn the_book_refuses_an_old_generation(b: &mut Bench<'_>) -> CheckResult {
     let first = ok("load", b.p.legs.load().await)?;
@@ -95,4 +96,33 @@ pub(crate) async fn the_host_answers(b: &mut Bench<'_>) -> CheckResult {
     expect(wrong.is_empty(), format!("{wrong:?} after a reset"))?;
     let now = b.p.clock.now_ms();
     expect(now > 1_500_000_000_000, format!("it is {now}"))
+}
+
+// SP-18, fault 22.
+pub(crate) async fn a_changed_leg_is_named(b: &mut Bench<'_>) -> CheckResult {
+    for disk in [b.system.clone(), b.data.clone()] {
+        for (leg, how) in Leg::BOTH
+            .into_iter()
+            .flat_map(|l| LegDamage::ALL.map(|h| (l, h)))
+        {
+            b.fixture.change_leg(&disk, leg, Some(how)).await?;
+            let found = ok("check_legs", b.p.host.check_legs().await)?;
+            let [change] = &found[..] else {
+                return Err(format!("{disk} {leg} {how:?}: {found:?}"));
+            };
+            expect(
+                (&change.disk, change.leg) == (&disk, leg),
+                format!("{disk} {leg} {how:?} is told as {change:?}"),
+            )?;
+            let named = [disk.to_string(), format!("Leg {leg}"), "/".to_owned()];
+            expect(
+                named.iter().all(|part| change.text.contains(part)),
+                format!("it does not name disk, leg and path: {}", change.text),
+            )?;
+            b.fixture.change_leg(&disk, leg, None).await?;
+            let left = ok("check_legs", b.p.host.check_legs().await)?;
+            expect(left.is_empty(), format!("put back, and yet {left:?}"))?;
+        }
+    }
+    Ok(())
 }

@@ -14,7 +14,7 @@ mod checks_host;
 mod checks_machine;
 mod checks_resync;
 
-pub use bench::{Fixture, GuestFixture};
+pub use bench::{Fixture, GuestFixture, LegDamage};
 
 use bench::Bench;
 use std::future::Future;
@@ -42,7 +42,7 @@ macro_rules! checks {
 }
 
 /// Checks that need no operating system in the machine.
-const WITHOUT_GUEST: [Check; 26] = checks![
+const WITHOUT_GUEST: [Check; 27] = checks![
     checks_machine::an_unknown_machine_is_absent,
     checks_machine::starting_twice_is_starting_once,
     checks_machine::pausing_and_continuing_are_repeatable,
@@ -69,6 +69,7 @@ const WITHOUT_GUEST: [Check; 26] = checks![
     checks_host::the_door_is_held_and_opened,
     checks_host::the_door_can_be_shut_and_made_again,
     checks_host::the_host_answers,
+    checks_host::a_changed_leg_is_named,
 ];
 
 /// Checks that speak to an operating system.

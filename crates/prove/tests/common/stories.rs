@@ -5,7 +5,9 @@ use super::story::whole_again;
 use flipside_backend_sim::{At, Fault, FaultKind, LegFault, SimOptions};
 use flipside_engine::Stamped;
 use flipside_journal::{Fault as DiskFault, Journal, MemoryDisk, MemoryStorage};
-use flipside_model::{Command, DiskName, Leg, OperationalState as O, UpgradeState as S};
+use flipside_model::{
+    Command, DiskName, Leg, OperationalState as O, ProblemCode, UpgradeState as S,
+};
 use flipside_platform::PortErrorKind;
 use flipside_prove::{End, run};
 use std::io::ErrorKind;
@@ -37,6 +39,12 @@ pub const STORIES: &[Story] = &[
         run(a_merge_in_a_resync)
     }),
     ("an old leg book is refused", || run(an_old_book_is_refused)),
+    ("a leg is replaced in Split", || {
+        run(a_leg_is_replaced_in_split)
+    }),
+    ("an older journal is put back", || {
+        run(an_older_journal_is_put_back)
+    }),
     ("the journal is full", || run(the_journal_is_full)),
     ("the journal's disk fails once", || {
         run(the_journals_disk_fails)
@@ -253,6 +261,41 @@ async fn an_old_book_is_refused() -> Result<(), String> {
             other.map(|b| b.generation)
         )),
     }
+}
+
+// Fault 22, SP-18.
+async fn a_leg_is_replaced_in_split() -> Result<(), String> {
+    let mut bench = at_work(|_| {}).await;
+    expect(&mut bench, Command::Split, S::Split, O::Ready).await?;
+    bench.duplex_data(&data()).await?;
+    bench.install("2.0")?;
+    bench
+        .world
+        .change_leg(&data(), Leg::B, Some("was replaced"));
+    expect(&mut bench, Command::Merge, S::PrepareMerge, O::Broken).await?;
+    bench.world.change_leg(&data(), Leg::B, None);
+    end_by_abort(&mut bench).await
+}
+
+// Fault 14: a backup of the journal, restored in the middle of a session; nothing is done with it, and the users stay.
+async fn an_older_journal_is_put_back() -> Result<(), String> {
+    let mut bench = at_work(|_| {}).await;
+    let old = bench.disk.contents();
+    expect(&mut bench, Command::Split, S::Split, O::Ready).await?;
+    let new = bench.disk.contents();
+    bench.world.crash_server();
+    bench.bury();
+    // This bench would notice by itself.
+    (bench.shown, bench.believed) = (Vec::new(), None);
+    bench.disk.set_contents(&old);
+    match bench.start_server().await {
+        Err(problem) if problem.code == ProblemCode::Mismatch => {}
+        other => return Err(format!("an older journal: {other:?}")),
+    }
+    bench.served_within(Duration::from_secs(1)).await?;
+    bench.disk.set_contents(&new);
+    bench.start_server().await.map_err(|p| p.to_string())?;
+    end_by_abort(&mut bench).await
 }
 
 // Fault 11: nothing is believed that cannot be written; with space it goes on.

@@ -85,7 +85,7 @@ fn config(bench: &Bench) -> Option<GuestConfig> {
     bench.world.leg(disk, authority)?.config.as_deref().cloned()
 }
 
-/// FN-10: neither a machine nor a gate nor a changed startup type stays behind.
+/// FN-10, fault 73: neither a machine nor a gate nor a changed startup type stays behind.
 fn nothing_is_left(bench: &Bench, installed: Option<GuestConfig>) -> Result<(), String> {
     if bench.world.machines().len() != 1 {
         return Err(format!("left over: {:?}", bench.world.machines()));

@@ -122,10 +122,10 @@ fn a_commit_checks_its_legs_first_and_never_turns_round() {
         let before = bench.status().last_seq;
         bench
             .world
-            .note_leg(&system, Leg::A, Some("It is another file."));
+            .change_leg(&system, Leg::A, Some("is another file"));
         breaks(&mut bench, Command::Commit, S::Commit).await;
         assert_eq!(directions(&bench, before), [], "nothing was overwritten");
-        bench.world.note_leg(&system, Leg::A, None);
+        bench.world.change_leg(&system, Leg::A, None);
         let fault = Fault::next("disk.resync_start.*.system0", FaultKind::CrashAfter);
         bench.world.plan(fault);
         assert_eq!(bench.command(Command::Retry).await, Ok(End::Crashed));
