@@ -170,7 +170,8 @@ async fn a_full_state_directory_stops_the_upgrade_side_only() {
     let keep = [(disk("system0"), Leg::A), (disk("data0"), Leg::A)].into();
     let switched = bench.system.fork_switch(M1, M2, &keep).await;
     switched.expect("switched");
-    bench.system.resume(M2).await.expect("continued");
+    // It may stop again so soon that continuing it is told as a failure.
+    let _ = bench.system.resume(M2).await;
     bench.state(M2, RunState::IoError).await;
     let before = reached(&bench, Leg::A);
     until("production writes", || async {
