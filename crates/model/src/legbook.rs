@@ -223,4 +223,16 @@ mod tests {
         }
         assert!(!pair(LegRole::Original, LegRole::Upgraded, Leg::A).duplexed());
     }
+
+    // RC-17, RS-04: the system is whole when every disk is, not when one of them is.
+    #[test]
+    fn a_book_is_duplexed_when_every_disk_is() {
+        let live = || pair(LegRole::Live, LegRole::Live, Leg::A);
+        let stale = pair(LegRole::Live, LegRole::Stale(StaleReason::New), Leg::A);
+        let name = |name: &str| DiskName::new(name).expect("valid");
+        let mut disks = BTreeMap::from([(name("system0"), live()), (name("data0"), live())]);
+        assert!(LegBook::new(disks.clone()).duplexed());
+        disks.insert(name("data0"), stale);
+        assert!(!LegBook::new(disks).duplexed());
+    }
 }
