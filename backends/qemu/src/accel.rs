@@ -16,6 +16,7 @@ use crate::process::host_boot;
 use flipside_platform::{PortError, PortResult};
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
@@ -98,6 +99,17 @@ pub(crate) async fn choose(program: &Path, state: &Path) -> PortResult<Accelerat
     Ok(accelerator)
 }
 
+/// Writes the tiny guest's disk: one sector, and a hole.
+fn write_boot_disk(image: &Path) -> std::io::Result<()> {
+    let mut sector = [0_u8; 512];
+    sector[..PROGRAM.len()].copy_from_slice(&PROGRAM);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    let mut file = fs::File::create(image)?;
+    file.write_all(&sector)?;
+    // The firmware reads no disk smaller than one of its cylinders.
+    file.set_len(1024 * 1024)
+}
+
 /// How long the tiny guest may take with KVM, by what it took under emulation.
 fn kvm_limit(emulated: Option<Duration>) -> Duration {
     let limit = emulated.map_or(PROBE_TIMEOUT, |took| took * MUCH_SLOWER);
@@ -113,11 +125,11 @@ pub(crate) async fn answers(
 ) -> PortResult<Option<Duration>> {
     private_dir(state)?;
     let image = state.join(format!("probe-{}.img", std::process::id()));
-    // The firmware reads no disk smaller than one of its cylinders.
-    let mut sector = vec![0u8; 1024 * 1024];
-    sector[..PROGRAM.len()].copy_from_slice(&PROGRAM);
-    sector[510..512].copy_from_slice(&[0x55, 0xaa]);
-    fs::write(&image, sector).map_err(|e| error::file(&e, "write", &image))?;
+    if let Err(e) = write_boot_disk(&image) {
+        // What a full file system took must not stay.
+        crate::paths::remove_file(&image)?;
+        return Err(error::file(&e, "write", &image));
+    }
     let node = serde_json::json!({
         "driver": "raw", "node-name": "boot", "read-only": true,
         "file": { "driver": "file", "filename": image, "read-only": true },

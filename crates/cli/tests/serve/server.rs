@@ -164,8 +164,14 @@ impl Server {
         // One that refuses early does not read the rest.
         let _ = stream.write_all(body.as_bytes());
         let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        parsed(&answer).ok_or_else(|| std::io::Error::other("no answer"))
+        // What was not read of a request resets the connection, after the answer.
+        let end = stream.read_to_end(&mut answer);
+        match parsed(&answer) {
+            Some(answer) => Ok(answer),
+            None => Err(end
+                .err()
+                .unwrap_or_else(|| std::io::Error::other("no answer"))),
+        }
     }
 
     #[track_caller]

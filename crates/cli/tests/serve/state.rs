@@ -224,9 +224,7 @@ fn a_full_state_directory_refuses_work_and_harms_nothing() {
     );
     assert_eq!(server.status()["running"], false);
     std::fs::remove_file(filler).unwrap();
-    assert_eq!(
-        server.session("check", before["last_seq"].as_u64()).status,
-        200
-    );
+    let again = server.session("check", before["last_seq"].as_u64());
+    assert_eq!(again.status, 200, "{again:?}");
     assert_eq!(server.settled()["upgrade_state"], "Idle");
 }
