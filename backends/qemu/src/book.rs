@@ -2,6 +2,7 @@
 
 use crate::error;
 use crate::paths::{private_dir, write_atomically};
+use crate::process::Identity;
 use crate::system::QemuSystem;
 use async_trait::async_trait;
 use flipside_model::LegBook;
@@ -9,7 +10,7 @@ use flipside_platform::{Lease, LegPort, PortError, PortErrorKind, PortResult};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -30,20 +31,15 @@ impl LegPort for QemuSystem {
     async fn lease(&self) -> PortResult<Lease> {
         private_dir(self.inner.paths.root())?;
         let path = self.inner.paths.lease();
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&path)
-            .map_err(|e| error::file(&e, "open", &path))?;
+        let file = open_lease(&path)?;
         let deadline = Instant::now() + LEASE_TIMEOUT;
         loop {
             // The lock belongs to the open file: it goes when the lease is dropped or the process dies.
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Lease::new(file)),
+                Ok(()) => {
+                    sign(&file);
+                    return Ok(Lease::new(file));
+                }
                 Err(rustix::io::Errno::WOULDBLOCK) => {}
                 Err(e) => return Err(error::file(&e.into(), "lock", &path)),
             }
@@ -96,6 +92,62 @@ impl LegPort for QemuSystem {
         write_atomically(&path, &bytes)?;
         Ok(next)
     }
+}
+
+impl QemuSystem {
+    /// Ends the process that holds the lease, so that the kernel takes it back; returns its process id. None if nobody
+    /// holds it, if it is this very process, or if it is not known which one it is.
+    pub(crate) async fn end_lease_holder(&self) -> PortResult<Option<i32>> {
+        let path = self.inner.paths.lease();
+        let file = open_lease(&path)?;
+        let Some(holder) = signature(&file).filter(|h| h.pid.cast_unsigned() != std::process::id())
+        else {
+            return Ok(None);
+        };
+        // Whoever signed and is alive while the lock is held, and has signed last, holds it.
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            _ => return Ok(None),
+        }
+        if !holder.is_alive() || signature(&file).as_ref() != Some(&holder) {
+            return Ok(None);
+        }
+        holder.kill().await?;
+        Ok(Some(holder.pid))
+    }
+}
+
+fn open_lease(path: &Path) -> PortResult<File> {
+    fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(path)
+        .map_err(|e| error::file(&e, "open", path))
+}
+
+/// Says in the lease who holds it, so that one that hangs can be ended. Without it nobody is ended: so a full disk is no
+/// reason not to act.
+fn sign(file: &File) {
+    let signed = i32::try_from(std::process::id())
+        .ok()
+        .and_then(Identity::of);
+    let text = signed.and_then(|identity| serde_json::to_vec(&identity).ok());
+    let text = text.unwrap_or_default();
+    let written = file.set_len(0).and_then(|()| file.write_all_at(&text, 0));
+    if let Err(error) = written {
+        tracing::debug!(%error, "the lease is not signed");
+    }
+}
+
+/// Reads who signed the lease last.
+fn signature(file: &File) -> Option<Identity> {
+    let mut bytes = [0; 512];
+    let length = file.read_at(&mut bytes, 0).ok()?;
+    serde_json::from_slice(bytes.get(..length)?).ok()
 }
 
 /// Reads a book from a plain file of ours that nobody else can write (fault 14).

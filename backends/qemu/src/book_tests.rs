@@ -98,6 +98,46 @@ async fn a_book_that_is_not_plainly_ours_is_refused() {
     );
 }
 
+// Fault 4: a process that hangs with the lease is ended by whoever needs it; nobody ends itself.
+#[tokio::test]
+async fn whoever_holds_the_lease_can_be_ended() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let system = system(dir.path());
+    let held = system.lease().await.expect("taken");
+    assert_eq!(system.end_lease_holder().await.expect("ourselves"), None);
+    drop(held);
+    assert_eq!(system.end_lease_holder().await.expect("nobody"), None);
+
+    let path = system.paths().lease();
+    let mut other = std::process::Command::new("flock")
+        .arg("--no-fork")
+        .arg(&path)
+        .args(["sleep", "1000"])
+        .spawn()
+        .expect("started");
+    let pid = i32::try_from(other.id()).expect("a process id");
+    let deadline = Instant::now() + LEASE_TIMEOUT;
+    let file = open_lease(&path).expect("opened");
+    while flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
+        flock(&file, FlockOperation::Unlock).expect("given back");
+        assert!(Instant::now() < deadline, "it takes the lease");
+        sleep(LEASE_PAUSE).await;
+    }
+    // We signed last, so nobody knows who it is; and a signature of a process that is gone names nobody.
+    assert_eq!(system.end_lease_holder().await.expect("unknown"), None);
+    let mut gone = Identity::of(pid).expect("it runs");
+    let alive = gone.clone();
+    gone.start += 1;
+    for (signed, ended) in [(gone, None), (alive, Some(pid))] {
+        let text = serde_json::to_vec(&signed).expect("text");
+        file.set_len(0).expect("emptied");
+        file.write_all_at(&text, 0).expect("written");
+        let was = system.end_lease_holder().await;
+        assert_eq!(was.expect("asked"), ended);
+    }
+    assert!(other.wait().expect("collected").code().is_none(), "killed");
+}
+
 #[tokio::test]
 async fn one_lease_at_a_time() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -12,7 +12,7 @@ use crate::guard::limits::{
 };
 use crate::guard::wire::{Command, Reply, Request, Started, line, port_error, read_line};
 use crate::paths::{SystemPaths, private_dir};
-use crate::process::tail;
+use crate::process::{Identity, tail};
 use async_trait::async_trait;
 use flipside_model::{MachineId, SystemSpec};
 use flipside_platform::{
@@ -215,6 +215,20 @@ impl UserNetwork {
         }
     }
 
+    /// Ends the guard that has the place; false if it was not found.
+    async fn end_guard(&self) -> PortResult<bool> {
+        let occupant = || self.files.occupant()?.parse::<i32>().ok();
+        let Some(pid) = occupant() else {
+            return Ok(false);
+        };
+        let Some(guard) = Identity::of(pid).filter(|_| occupant() == Some(pid)) else {
+            return Ok(false);
+        };
+        tracing::warn!(pid, "the guard does not answer and is ended");
+        guard.kill().await?;
+        Ok(true)
+    }
+
     fn open_log(&self) -> io::Result<fs::File> {
         let path = self.files.log();
         let long = fs::metadata(&path).is_ok_and(|m| m.len() > LOG_MAX_BYTES);
@@ -265,15 +279,14 @@ impl NetworkPort for UserNetwork {
         loop {
             match self.ask::<DoorView>(Command::View).await {
                 Ok(_) => return Ok(()),
-                Err(e) if e.kind != PortErrorKind::Absent => {
-                    let advice = match self.files.occupant() {
-                        Some(pid) => format!(
-                            "See what holds process {pid} up; if it does not recover, end it and retry"
-                        ),
-                        None => "Retry".to_owned(),
-                    };
-                    return Err(e.advise(advice));
+                // One that has the place and does not answer lets no client in and may hold the lease (fault 4): a killed
+                // guard is simply started again.
+                Err(e) if e.kind == PortErrorKind::TimedOut => {
+                    if !self.end_guard().await? {
+                        return Err(e.advise("Retry"));
+                    }
                 }
+                Err(e) if e.kind != PortErrorKind::Absent => return Err(e.advise("Retry")),
                 Err(e) if Instant::now() >= deadline => return Err(e),
                 Err(_) => {}
             }
@@ -292,6 +305,13 @@ impl NetworkPort for UserNetwork {
 
     async fn shut(&self) -> PortResult<()> {
         let asked = self.call(Command::Shut, CALL_TIMEOUT).await;
+        if asked
+            .as_ref()
+            .is_err_and(|e| e.kind == PortErrorKind::TimedOut)
+        {
+            self.end_guard().await?;
+            self.files.forget_door()?;
+        }
         let deadline = Instant::now() + END_TIMEOUT;
         while self.files.occupant().is_some() {
             if Instant::now() >= deadline {

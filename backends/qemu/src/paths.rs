@@ -14,10 +14,11 @@
 
 use crate::error;
 use flipside_model::{DiskName, MachineId, SystemName};
+use flipside_platform::files::{SmallFiles, replace};
 use flipside_platform::{PortError, PortResult};
 use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// The longest path of a Unix socket: `sun_path` has 108 bytes and ends with a zero.
@@ -232,29 +233,46 @@ pub(crate) fn sync_dir(path: &Path) -> PortResult<()> {
 /// Writes a small file so that after a crash either the old or the new one is there: a temporary file, synced,
 /// renamed, and the directory synced.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> PortResult<()> {
-    use std::io::Write;
-    use std::os::unix::fs::OpenOptionsExt;
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let fresh = dir.join(name);
-    remove_file(&fresh)?;
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&fresh)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&fresh, path)
-    };
-    if let Err(error) = write() {
-        // Nothing is left behind; the error that counts is the first one.
-        let _ = fs::remove_file(&fresh);
-        return Err(error::file(&error, "write", path));
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.ok_or_else(|| PortError::failed("a file without a name cannot be written"))?;
+    replace(&mut Directory(dir), name, bytes).map_err(|e| error::file(&e, "write", path))
+}
+
+/// A real directory.
+struct Directory<'a>(&'a Path);
+
+impl SmallFiles for Directory<'_> {
+    type File = fs::File;
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.0.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
-    sync_dir(dir)
+
+    fn create(&mut self, name: &str) -> io::Result<fs::File> {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        options.open(self.0.join(name))
+    }
+
+    fn write(&mut self, file: &mut fs::File, bytes: &[u8]) -> io::Result<()> {
+        file.write_all(bytes)
+    }
+
+    fn sync(&mut self, file: &mut fs::File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        fs::File::open(self.0)?.sync_all()
+    }
 }
 
 /// Removes a file; one that is not there is removed.

@@ -1,6 +1,7 @@
 //! The leg book, the lease, the host and the clock.
 
-use crate::call::{Class, SimPorts};
+use crate::call::{Class, SimPorts, take};
+use crate::state::{Part, State};
 use crate::world::SimWorld;
 use async_trait::async_trait;
 use flipside_model::{LegBook, planted};
@@ -69,33 +70,55 @@ impl LegPort for SimPorts {
 
     async fn load(&self) -> PortResult<LegBook> {
         let name = "legs.load".to_owned();
-        self.call(Class::Look, None, name, |s, _| Ok(s.book.clone()))
-            .await
+        self.call(Class::Look, None, name, |s, _| match &s.book_damaged {
+            None => Ok(s.book.clone()),
+            Some(why) => Err(PortError::new(PortErrorKind::Mismatch, why.clone())),
+        })
+        .await
     }
 
     async fn store(&self, book: &LegBook) -> PortResult<LegBook> {
         let name = "legs.store".to_owned();
-        self.call(Class::Leased, None, name, |s, p| {
-            if book.generation != s.book.generation && !planted::is("old-book-accepted") {
-                let text = "The leg book was changed by somebody else.";
-                return Err(PortError::new(PortErrorKind::Mismatch, text));
-            }
-            p.step()?;
-            s.book = book.clone();
-            s.book.generation += 1;
-            Ok(s.book.clone())
-        })
-        .await
+        self.call(Class::Leased, None, name, |s, p| s.store_book(book, p))
+            .await
     }
 }
 
-fn take(s: &mut crate::state::State) -> Option<u64> {
-    if s.lease.is_some() {
-        return None;
+impl State {
+    /// Stores a book by the product's own code, on files whose unsynced parts a power cut takes.
+    pub(crate) fn store_book(&mut self, book: &LegBook, part: &mut Part) -> PortResult<LegBook> {
+        if book.generation != self.book.generation && !planted::is("old-book-accepted") {
+            let text = "The leg book was changed by somebody else.";
+            return Err(PortError::new(PortErrorKind::Mismatch, text));
+        }
+        let mut next = book.clone();
+        next.generation += 1;
+        let (stored, seen) = self.files.store(&next, part);
+        if seen {
+            self.book = next.clone();
+        }
+        stored?;
+        self.promised = next.generation;
+        Ok(next)
     }
-    s.tokens += 1;
-    s.lease = Some(s.tokens);
-    s.lease
+
+    /// Puts the book as it is on the disk: whatever changed it was no server.
+    pub(crate) fn put_book(&mut self) {
+        self.files.put(&self.book);
+        self.promised = self.book.generation;
+    }
+
+    /// What of the book was not synced is gone, or not, as the disk likes (fault 6).
+    pub(crate) fn lose_unsynced_book(&mut self) {
+        match self.files.power_cut(self.options.book_cut) {
+            Ok(book) => self.book = book,
+            Err(why) => self.book_damaged = Some(why),
+        }
+        // Invariant 10: the recovered authority is the recorded one.
+        if self.book_damaged.is_none() && self.book.generation < self.promised {
+            self.violate("a power cut took a leg book back that had been called durable");
+        }
+    }
 }
 
 #[async_trait]

@@ -61,8 +61,12 @@ impl SimPorts {
             s.guests_work(class == Class::Leased && !name.starts_with("legs."));
             let at = begin(s, class, name);
             let mut part = Part::whole();
+            let effect = s.calls[at].effect;
+            s.guard_place(effect, false);
             let (result, verdict) = perform(s, at, id, &mut part, &mut act);
             s.calls[at].parts = part.begun;
+            s.guard_place(effect, true);
+            s.watch_pause();
             if matches!(verdict, Verdict::Crash) {
                 s.die(at);
             } else if s.options.check_every_call && class != Class::Look {
@@ -98,8 +102,18 @@ impl SimPorts {
     }
 }
 
+/// Takes the lease of the machines; none if somebody has it.
+pub(crate) fn take(s: &mut State) -> Option<u64> {
+    if s.lease.is_some() {
+        return None;
+    }
+    s.tokens += 1;
+    s.lease = Some(s.tokens);
+    s.lease
+}
+
 pub(crate) fn begin(s: &mut State, class: Class, name: String) -> usize {
-    if class == Class::Leased && s.lease.is_none() {
+    if class == Class::Leased && (s.lease.is_none() || s.lease_of_a_guard().is_some()) {
         s.violate(format!("{name} was called without the lease"));
     }
     let effect = (class != Class::Look).then(|| {

@@ -38,6 +38,7 @@ impl SimWorld {
     /// Lets a client write one block of the first data disk through the front door.
     pub fn client_write(&self) -> ClientWrite {
         self.with(|s| {
+            s.watch_pause();
             let (id, disk) = match s.serving() {
                 Ok(serving) => serving,
                 Err(why) => return ClientWrite::Refused(why),
@@ -98,6 +99,9 @@ impl State {
     pub(crate) fn serving(&mut self) -> Result<(MachineId, DiskName), String> {
         if !self.door.up {
             return Err("the front door is not there".to_owned());
+        }
+        if self.guard_hangs() {
+            return Err("the front door hangs".to_owned());
         }
         let id = self.door.open_to.ok_or("connections are held")?;
         let machine = self

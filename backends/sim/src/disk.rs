@@ -66,7 +66,7 @@ impl State {
         Ok(())
     }
 
-    fn set_legs(
+    pub(crate) fn set_legs(
         &mut self,
         id: MachineId,
         disk: &DiskName,

@@ -1,7 +1,8 @@
 //! What happens to a world without anybody asking a port: deaths, failing legs, guests with a will of their own.
 
 use crate::SimOptions;
-use crate::state::{Door, Part, State};
+use crate::network::DoorCommand;
+use crate::state::{Part, State};
 use crate::world::SimWorld;
 use crate::write::Written;
 use flipside_model::{DiskName, DiskRole, Leg, LegRole, MachineId};
@@ -208,6 +209,7 @@ impl State {
         self.book.generation += 1;
         self.book.clean = false;
         self.book.owner = Some(id);
+        self.put_book();
         let disks: BTreeMap<_, _> = self
             .book
             .disks
@@ -225,11 +227,8 @@ impl State {
                 guest.up_at = tokio::time::Instant::now();
             }
         }
-        self.door = Door {
-            up: true,
-            open_to: Some(id),
-            ..Door::default()
-        };
+        self.start_guard();
+        self.door_command(&DoorCommand::Open(id));
         Ok(id)
     }
 

@@ -4,6 +4,7 @@ use crate::state::{Fork, Machine, Part, State};
 use flipside_model::{DiskName, DiskRole, ForkFigures, Leg, MachineId};
 use flipside_platform::{DiskSource, ForkView, PortError, PortResult, RunState};
 use std::collections::{BTreeMap, BTreeSet};
+use tokio::time::Instant;
 
 impl State {
     fn memory_bytes(&self) -> u64 {
@@ -39,6 +40,7 @@ impl State {
         machine.fork = Some(Fork {
             to,
             polls: 0,
+            begun: Instant::now(),
             before,
             done: None,
         });

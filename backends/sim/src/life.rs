@@ -2,7 +2,7 @@
 
 use crate::call::{Class, begin};
 use crate::fault::{CallEnd, FaultKind};
-use crate::state::{Door, State};
+use crate::state::State;
 use crate::world::SimWorld;
 use flipside_model::MachineId;
 use std::sync::Arc;
@@ -59,6 +59,7 @@ impl SimWorld {
             }
             let class = if changes { Class::Act } else { Class::Look };
             let at = begin(s, class, name);
+            s.guard_place(s.calls[at].effect, false);
             let fault = s.calls[at].fault.clone();
             Some(Passage { at, fault })
         })
@@ -75,6 +76,8 @@ impl SimWorld {
                 call.parts = parts;
                 call.end = CallEnd::Ok;
             }
+            let effect = s.calls.get(passage.at).and_then(|call| call.effect);
+            s.guard_place(effect, true);
             if dies {
                 s.die(passage.at);
             }
@@ -92,7 +95,7 @@ impl State {
             call.end = CallEnd::Crashed;
         }
         self.crashed = true;
-        self.lease = None;
+        self.free_server_lease();
         if self.options.crash_cuts_power {
             self.lose_power();
         }
@@ -103,7 +106,9 @@ impl State {
         self.powerless = true;
         let all: Vec<MachineId> = self.machines.keys().copied().collect();
         all.into_iter().for_each(|id| self.kill(id));
-        self.door = Door::default();
+        self.forget_guards();
+        self.lease = None;
+        self.lose_unsynced_book();
     }
 
     pub(crate) fn ring(&mut self, effect: Option<u64>) {

@@ -171,6 +171,17 @@ impl State {
         part.step()
     }
 
+    pub(crate) fn pause(&mut self, id: MachineId) -> PortResult<()> {
+        let machine = self.machine(id)?;
+        if machine.run == RunState::Incoming {
+            return Err(PortError::failed(format!("Machine {id} waits for a fork.")));
+        }
+        if machine.run == RunState::Running {
+            machine.run = RunState::Paused;
+        }
+        Ok(())
+    }
+
     pub(crate) fn resume(&mut self, id: MachineId) -> PortResult<()> {
         let machine = self.machine(id)?;
         let no = |what: &str| Err(PortError::failed(format!("Machine {id} {what}.")));
@@ -243,17 +254,8 @@ impl MachinePort for SimPorts {
 
     async fn pause(&self, id: MachineId) -> PortResult<()> {
         let name = format!("machine.pause.{id}");
-        self.call(Class::Leased, Some(id), name, |s, _| {
-            let machine = s.machine(id)?;
-            if machine.run == RunState::Incoming {
-                return Err(PortError::failed(format!("Machine {id} waits for a fork.")));
-            }
-            if machine.run == RunState::Running {
-                machine.run = RunState::Paused;
-            }
-            Ok(())
-        })
-        .await
+        self.call(Class::Leased, Some(id), name, |s, _| s.pause(id))
+            .await
     }
 
     async fn resume(&self, id: MachineId) -> PortResult<()> {

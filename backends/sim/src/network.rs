@@ -1,37 +1,92 @@
-//! The network port: the front door.
+//! The network port: the front door, which the guard holds.
 
 use crate::call::{Class, SimPorts};
-use crate::state::{Door, State};
+use crate::state::{Part, State};
 use async_trait::async_trait;
-use flipside_model::MachineId;
+use flipside_model::{MachineId, planted};
 use flipside_platform::{DrainReport, NetworkPort, NetworkView, PortError, PortResult};
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// How long a guard may take to answer, as in the product.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the door is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DoorCommand {
+    /// Hold new connections.
+    Hold,
+    /// Let connections through to a machine.
+    Open(MachineId),
+    /// End idle connections.
+    Cut,
+}
 
 fn elapsed_ms(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 impl State {
-    fn door(&mut self) -> PortResult<&mut Door> {
+    /// Says whether the door answers. A command for one that hangs waits in its socket, and is done when it goes on.
+    fn door_answers(&mut self, part: &mut Part, command: Option<DoorCommand>) -> PortResult<()> {
         if !self.door.up {
             return Err(PortError::absent("The front door is not there."));
         }
-        Ok(&mut self.door)
+        if self.guard_hangs() {
+            if let Some(command) = command {
+                self.queue_command(command);
+            }
+            return Err(part.silent(CALL_TIMEOUT, "The guard does not answer."));
+        }
+        Ok(())
+    }
+
+    /// Does what the door is told.
+    pub(crate) fn door_command(&mut self, command: &DoorCommand) {
+        if *command != DoorCommand::Cut {
+            self.door_is_told();
+        }
+        match command {
+            DoorCommand::Hold => {
+                self.guards.note = Some(false);
+                let busy = self.options.busy_connections;
+                if self.door.open_to.take().is_some() || self.door.held_since.is_none() {
+                    self.door.held_since = Some(Instant::now());
+                    self.door.busy = busy;
+                }
+            }
+            DoorCommand::Open(to) => {
+                if self.book.owner.is_some_and(|o| o != *to) {
+                    self.violate(format!("the door was opened to {to} but another owns it"));
+                }
+                self.guards.note = Some(true);
+                if let Some(since) = self.door.held_since.take() {
+                    self.door.held_ms = elapsed_ms(since);
+                }
+                self.door.open_to = Some(*to);
+            }
+            DoorCommand::Cut => self.door.busy = 0,
+        }
     }
 }
 
 #[async_trait]
 impl NetworkPort for SimPorts {
     async fn ensure(&self) -> PortResult<()> {
+        if self.world.with(State::guard_hangs) {
+            // It is asked first, and does not answer.
+            tokio::time::sleep(CALL_TIMEOUT).await;
+        }
         let name = "network.ensure".to_owned();
         self.call(Class::Act, None, name, |s, _| {
-            if !s.door.up {
-                s.door = Door {
-                    up: true,
-                    held_since: Some(Instant::now()),
-                    ..Door::default()
-                };
+            // One that has the place and does not answer is ended.
+            if s.guard_hangs()
+                && !planted::is("hung-guard-left")
+                && let Some(id) = s.guards.main
+            {
+                s.end_guard(id);
             }
+            s.start_guard();
             Ok(())
         })
         .await
@@ -39,8 +94,11 @@ impl NetworkPort for SimPorts {
 
     async fn shut(&self) -> PortResult<()> {
         let name = "network.shut".to_owned();
-        self.call(Class::Act, None, name, |s, _| {
-            s.door = Door::default();
+        self.call(Class::Act, None, name, |s, p| {
+            if s.guard_hangs() {
+                p.delay = CALL_TIMEOUT;
+            }
+            s.forget_guards();
             Ok(())
         })
         .await
@@ -48,13 +106,13 @@ impl NetworkPort for SimPorts {
 
     async fn view(&self) -> PortResult<NetworkView> {
         let name = "network.view".to_owned();
-        self.call(Class::Look, None, name, |s, _| {
-            let door = s.door()?;
+        self.call(Class::Look, None, name, |s, p| {
+            s.door_answers(p, None)?;
             Ok(NetworkView {
-                open_to: door.open_to,
+                open_to: s.door.open_to,
                 held: 0,
-                active: door.busy,
-                held_ms: door.held_since.map_or(door.held_ms, elapsed_ms),
+                active: s.door.busy,
+                held_ms: s.door.held_since.map_or(s.door.held_ms, elapsed_ms),
             })
         })
         .await
@@ -62,13 +120,9 @@ impl NetworkPort for SimPorts {
 
     async fn hold(&self) -> PortResult<()> {
         let name = "network.hold".to_owned();
-        self.call(Class::Act, None, name, |s, _| {
-            let busy = s.options.busy_connections;
-            let door = s.door()?;
-            if door.open_to.take().is_some() || door.held_since.is_none() {
-                door.held_since = Some(Instant::now());
-                door.busy = busy;
-            }
+        self.call(Class::Act, None, name, |s, p| {
+            s.door_answers(p, Some(DoorCommand::Hold))?;
+            s.door_command(&DoorCommand::Hold);
             Ok(())
         })
         .await
@@ -77,9 +131,12 @@ impl NetworkPort for SimPorts {
     async fn drain(&self, bound_ms: u64) -> PortResult<DrainReport> {
         let name = "network.drain".to_owned();
         self.call(Class::Act, None, name, |s, p| {
-            let busy = s.door()?.busy;
+            if s.door.up {
+                s.door_answers(p, None)?;
+            }
+            let busy = s.door.busy;
             let took_ms = if busy > 0 { bound_ms } else { 0 };
-            p.delay = std::time::Duration::from_millis(took_ms);
+            p.delay = Duration::from_millis(took_ms);
             Ok(DrainReport {
                 quiet: 0,
                 busy,
@@ -91,25 +148,25 @@ impl NetworkPort for SimPorts {
 
     async fn cut(&self) -> PortResult<u64> {
         let name = "network.cut".to_owned();
-        self.call(Class::Act, None, name, |s, _| {
-            Ok(std::mem::take(&mut s.door()?.busy))
+        self.call(Class::Act, None, name, |s, p| {
+            // The connections of a guard that has ended are gone.
+            if !s.door.up {
+                return Ok(0);
+            }
+            s.door_answers(p, Some(DoorCommand::Cut))?;
+            let busy = s.door.busy;
+            s.door_command(&DoorCommand::Cut);
+            Ok(busy)
         })
         .await
     }
 
     async fn open(&self, to: MachineId) -> PortResult<u64> {
         let name = format!("network.open.{to}");
-        self.call(Class::Act, None, name, |s, _| {
-            s.door()?;
-            if s.book.owner.is_some_and(|o| o != to) {
-                s.violate(format!("the door was opened to {to} but another owns it"));
-            }
-            let door = s.door()?;
-            if let Some(since) = door.held_since.take() {
-                door.held_ms = elapsed_ms(since);
-            }
-            door.open_to = Some(to);
-            Ok(door.held_ms)
+        self.call(Class::Act, None, name, |s, p| {
+            s.door_answers(p, Some(DoorCommand::Open(to)))?;
+            s.door_command(&DoorCommand::Open(to));
+            Ok(s.door.held_ms)
         })
         .await
     }

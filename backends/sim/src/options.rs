@@ -1,5 +1,6 @@
 //! What a simulated system is made of.
 
+use crate::files::BookCut;
 use flipside_model::{
     DiskName, DiskRole, DiskSpec, Firmware, LegPaths, MountPoint, NetworkSpec, Publish, SystemName,
     SystemSpec,
@@ -65,6 +66,8 @@ pub struct SimOptions {
     pub nofail: bool,
     /// Calls of `fork_poll` until the source is paused.
     pub precopy_polls: u32,
+    /// How long a fork's copying takes at least when nobody polls it, because the server is away.
+    pub copying_alone: Duration,
     /// Blocks copied or compared by each call of `resync_poll`.
     pub resync_blocks_per_poll: usize,
     /// With at most this many dirty blocks left a resynchronisation is `Nearly`.
@@ -83,8 +86,8 @@ pub struct SimOptions {
     pub check_every_call: bool,
     /// Whether a planned crash of the server is a power cut of the whole host.
     pub crash_cuts_power: bool,
-    /// Whether the guard finishes an interrupted swap before it looks whether it may continue a machine.
-    pub guard_repairs: bool,
+    /// What a power cut leaves of a leg book that was not synced.
+    pub book_cut: BookCut,
     /// Wall-clock time at the start, in milliseconds since 1970.
     pub epoch_ms: i64,
     /// Connections that are still busy when a drain's bound has passed.
@@ -108,6 +111,7 @@ impl Default for SimOptions {
             boot: Duration::from_secs(3),
             nofail: false,
             precopy_polls: 2,
+            copying_alone: Duration::ZERO,
             resync_blocks_per_poll: 16,
             nearly_blocks: 4,
             latency: Duration::ZERO,
@@ -117,7 +121,7 @@ impl Default for SimOptions {
             image_locks: true,
             check_every_call: false,
             crash_cuts_power: false,
-            guard_repairs: true,
+            book_cut: BookCut::Lost,
             epoch_ms: 1_800_000_000_000,
             busy_connections: 0,
             busy_guests: false,

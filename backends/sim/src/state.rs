@@ -1,7 +1,10 @@
 //! Everything that is true in a simulated world at one moment.
 
 use crate::fault::{Call, Fault};
+use crate::files::Files;
+use crate::guard::Guards;
 use crate::guest_model::{Guest, GuestConfig};
+use crate::pause::PauseWatch;
 use crate::resync::Resync;
 use crate::{GuestFault, LegFault, SimOptions};
 use flipside_model::{
@@ -88,6 +91,7 @@ impl Plugged {
 pub(crate) struct Fork {
     pub(crate) to: MachineId,
     pub(crate) polls: u32,
+    pub(crate) begun: Instant,
     pub(crate) before: BTreeMap<DiskName, Vec<Leg>>,
     pub(crate) done: Option<ForkFigures>,
 }
@@ -212,7 +216,16 @@ pub(crate) struct Truth {
 pub(crate) struct State {
     pub(crate) spec: SystemSpec,
     pub(crate) options: SimOptions,
+    /// The leg book as programs see it.
     pub(crate) book: LegBook,
+    /// The files in which it lies.
+    pub(crate) files: Files,
+    /// The generation that was promised to be durable.
+    pub(crate) promised: u64,
+    /// A power cut left no book that can be read.
+    pub(crate) book_damaged: Option<String>,
+    pub(crate) guards: Guards,
+    pub(crate) pause: PauseWatch,
     pub(crate) legs: BTreeMap<(DiskName, Leg), GuestDisk>,
     pub(crate) machines: BTreeMap<MachineId, Machine>,
     pub(crate) lines: BTreeMap<MachineId, MachineId>,
@@ -270,9 +283,14 @@ impl State {
             let authority = Leg::A;
             disks.insert(disk.name.clone(), LegPair { a, b, authority });
         }
-        Self {
+        let mut state = Self {
             spec: spec.clone(),
             book: LegBook::new(disks),
+            files: Files::default(),
+            promised: 0,
+            book_damaged: None,
+            guards: Guards::default(),
+            pause: PauseWatch::default(),
             legs,
             options,
             machines: BTreeMap::new(),
@@ -298,7 +316,9 @@ impl State {
             boots: 0,
             started: None,
             clock_jump_ms: 0,
-        }
+        };
+        state.put_book();
+        state
     }
 
     /// Returns the disk that holds the guest's `/etc`.

@@ -32,6 +32,7 @@ use tokio::sync::watch;
 /// | `disk.resync_cancel` | job gone · target closed |
 /// | `guest.stop`, `guest.start`, `guest.close_data`, `guest.open_data` | one for each unit or mount |
 /// | `guest.hold`, `guest.prepare_release` | startup types · gates or mount tables |
+/// | `legs.store` | new file · half written · written · synced · renamed · directory synced |
 #[derive(Clone)]
 pub struct SimWorld {
     state: Arc<Mutex<State>>,
@@ -141,7 +142,7 @@ impl SimWorld {
     pub fn crash_server(&self) {
         self.with(|s| {
             s.crashed = true;
-            s.lease = None;
+            s.free_server_lease();
         });
         self.announce_crash();
     }
@@ -169,7 +170,7 @@ impl SimWorld {
             s.crashed = false;
             s.powerless = false;
             s.epoch += 1;
-            s.lease = None;
+            s.free_server_lease();
             s.drop_compares();
         });
         self.crashes.send_replace(false);
@@ -185,6 +186,7 @@ impl SimWorld {
         self.with(|s| {
             change(&mut s.book);
             s.book.generation += 1;
+            s.put_book();
         });
     }
 

@@ -118,7 +118,7 @@ async fn production_survives_every_crash_of_a_split() {
                 .unwrap_or_else(|e| panic!("{kind:?} {n} {last}: {e}"));
             for _ in 0..3 {
                 world.jump_clock(120_000);
-                world.guard_tick();
+                world.guard_tick().await;
                 world
                     .check_invariants()
                     .unwrap_or_else(|e| panic!("guard after {kind:?} {n} {last}: {e}"));
@@ -277,10 +277,13 @@ async fn a_failing_leg_is_dropped_and_the_write_completes() {
         assert_eq!(world.client_write(), ClientWrite::Unknown);
         assert_eq!(world.view(M1).run, RunState::IoError);
         world.check_invariants().expect("stopped");
-        assert!(world.guard_tick().is_empty(), "the server has the lease");
+        assert!(
+            world.guard_tick().await.is_empty(),
+            "the server has the lease"
+        );
         story.lease = None;
         let before = world.acknowledged();
-        let acts = world.guard_tick();
+        let acts = world.guard_tick().await;
         assert_eq!(acts, [format!("dropped leg {bad} of data0 from m1")]);
         assert_eq!(world.acknowledged(), before + 1, "the guest repeated it");
         let pair = world.book().disks[&data0()].clone();
@@ -317,7 +320,7 @@ async fn a_failed_read_drops_the_leg_without_the_guest_noticing() {
     story.lease = None;
     story.world.fail_leg(&system0(), Leg::A, LegFault::Read);
     assert!(story.world.client_ok());
-    assert_eq!(story.world.guard_tick().len(), 1);
+    assert_eq!(story.world.guard_tick().await.len(), 1);
     assert!(story.world.client_ok());
     assert_eq!(story.world.book().disks[&system0()].authority, Leg::B);
     story.check();
@@ -382,15 +385,15 @@ async fn the_guard_continues_only_what_it_may() {
     let world = story.world.clone();
     story.ports.machine.pause(M1).await.expect("pauses");
     story.lease = None;
-    assert!(world.guard_tick().is_empty(), "no intent: leave it");
+    assert!(world.guard_tick().await.is_empty(), "no intent: leave it");
     let now = story.ports.clock.now_ms();
     world.change_book(|b| b.pause_until_ms = Some(now + 1000));
-    assert!(world.guard_tick().is_empty(), "not expired");
+    assert!(world.guard_tick().await.is_empty(), "not expired");
     world.jump_clock(2000);
     world.change_book(|b| b.owner = Some(M2));
-    assert!(world.guard_tick().is_empty(), "it belongs to another");
+    assert!(world.guard_tick().await.is_empty(), "it belongs to another");
     world.change_book(|b| b.owner = Some(M1));
-    assert_eq!(world.guard_tick(), ["continued m1"]);
+    assert_eq!(world.guard_tick().await, ["continued m1"]);
     assert_eq!(world.book().pause_until_ms, None);
     assert!(world.client_ok());
 }

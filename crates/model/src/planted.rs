@@ -296,5 +296,51 @@ mod switch {
             "dead-bitmap-trusted",
             "a bitmap that died with its machine is trusted",
         ),
+        // The guard.
+        bug(
+            "overdue-pause-left",
+            "nobody continues a machine whose recorded pause is over",
+        ),
+        bug(
+            "wall-clock-believed",
+            "a wall clock that was set back makes a pause longer",
+        ),
+        bug(
+            "intent-cleared-while-copying",
+            "the guard forgets a recorded pause that has not begun",
+        ),
+        bug(
+            "failed-leg-left-while-copying",
+            "the guard leaves a failed leg alone as long as memory is copied",
+        ),
+        bug(
+            "guard-continues-a-stranger",
+            "the guard continues a machine that does not own network and data",
+        ),
+        bug(
+            "guard-acts-without-its-lease",
+            "the guard changes a machine while the server does",
+        ),
+        bug(
+            "guard-decides-before-the-lease",
+            "the guard does what it decided before it waited for the lease",
+        ),
+        bug(
+            "hung-server-not-fenced",
+            "a server that hangs keeps the lease of a paused machine",
+        ),
+        bug(
+            "hung-guard-left",
+            "a guard that hangs keeps its place, and nobody opens the door",
+        ),
+        // The leg book's file.
+        bug(
+            "book-file-not-synced",
+            "the leg book is renamed before its bytes are durable",
+        ),
+        bug(
+            "book-directory-not-synced",
+            "the leg book is called stored before its name is durable",
+        ),
     ];
 }

@@ -15,6 +15,8 @@
 mod book;
 mod disk;
 mod error;
+pub mod files;
+pub mod guard;
 mod guest;
 mod host;
 mod machine;

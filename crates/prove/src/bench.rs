@@ -44,6 +44,8 @@ pub struct Bench {
     pub kept_by_power_cut: usize,
     /// The configuration of its sessions.
     pub config: UpgradeConfig,
+    /// How long a server that died stays away.
+    pub away: Duration,
     /// How often a server was started.
     pub starts: u32,
     guard: JoinHandle<()>,
@@ -75,13 +77,7 @@ pub fn config() -> UpgradeConfig {
 
 /// Begins what goes on beside a server: the guard, and a client that never stops writing.
 pub fn beside(world: &SimWorld) -> (JoinHandle<()>, JoinHandle<()>) {
-    let guard_world = world.clone();
-    let guard = tokio::spawn(async move {
-        loop {
-            guard_world.guard_tick();
-            tokio::time::sleep(GUARD).await;
-        }
-    });
+    let guard = tokio::spawn(world.clone().run_guards(GUARD));
     let client_world = world.clone();
     let client = tokio::spawn(async move {
         loop {
@@ -126,6 +122,7 @@ impl Bench {
             system: None,
             kept_by_power_cut: 0,
             config: config(),
+            away: Duration::ZERO,
             starts: 0,
             guard,
             client,
@@ -210,6 +207,9 @@ impl Bench {
 
     /// Starts the server until it is there, as a service manager would.
     pub async fn revive(&mut self) -> Result<(), String> {
+        if self.world.crashed() {
+            tokio::time::sleep(self.away).await;
+        }
         let mut last = String::new();
         for _ in 0..STARTS {
             match self.start_server().await {

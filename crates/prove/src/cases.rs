@@ -2,7 +2,7 @@
 
 use crate::run::{Outcome, Plan, perform};
 use crate::ways::Way;
-use flipside_backend_sim::{Call, Fault, FaultKind};
+use flipside_backend_sim::{BookCut, Call, Fault, FaultKind};
 use flipside_platform::PortErrorKind;
 
 /// As much as there is.
@@ -75,7 +75,8 @@ pub fn crash(runs: &[Clean]) -> Vec<Case> {
     cases
 }
 
-/// The same with the power of the host gone; what the journal had not synced is lost, or all of it survives (fault 6).
+/// The same with the power of the host gone; what the journal had not synced is lost, or all of it survives, and what the
+/// leg book had not synced is lost, torn, emptied or survives (fault 6).
 pub fn power(runs: &[Clean]) -> Vec<Case> {
     let mut cases = Vec::new();
     for mut case in crash(runs) {
@@ -85,6 +86,17 @@ pub fn power(runs: &[Clean]) -> Vec<Case> {
             let mut kept = case.clone();
             kept.plan.kept = ALL_KEPT;
             cases.push(kept);
+        }
+        if case
+            .name
+            .as_ref()
+            .is_some_and(|n| n.ends_with("/legs.store"))
+        {
+            for book in BookCut::ALL.into_iter().filter(|b| *b != BookCut::Lost) {
+                let mut kept = case.clone();
+                kept.plan.book = book;
+                cases.push(kept);
+            }
         }
         cases.push(case);
     }

@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod cases;
+pub mod guard;
 pub mod journal;
 pub mod pool;
 pub mod report;

@@ -3,6 +3,7 @@
 use crate::samples;
 use anyhow::{Result, anyhow};
 use flipside_prove::cases::{self, Case, Clean};
+use flipside_prove::guard;
 use flipside_prove::journal::Original;
 use flipside_prove::pool::Pool;
 use flipside_prove::report::{Failure, Part, Trace};
@@ -13,8 +14,8 @@ use std::str::FromStr;
 use std::time::Instant;
 
 /// Names of the parts, in the order in which they run.
-pub(crate) const NAMES: [&str; 9] = [
-    "table", "crash", "power", "abort", "fail-nth", "journal", "pairs", "triples", "seeds",
+pub(crate) const NAMES: [&str; 10] = [
+    "table", "crash", "power", "abort", "guard", "fail-nth", "journal", "pairs", "triples", "seeds",
 ];
 
 /// How much is run.
@@ -111,6 +112,7 @@ pub(crate) fn run(name: &str, wanted: &Wanted, pool: &Pool) -> Result<Part> {
             cases::abort(&clean(&Way::CORE)?),
             "aborts by a second administrator",
         ),
+        "guard" => guard::run(pool, form != Form::Quick).map_err(|why| anyhow!(why))?,
         "fail-nth" => {
             let all = match form {
                 Form::Quick => cases::fail_nth_once(&clean(&Way::ALL)?, &Way::CORE),

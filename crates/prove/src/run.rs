@@ -2,13 +2,14 @@
 
 use crate::bench::{Bench, run};
 use crate::ways::{Way, story};
-use flipside_backend_sim::{Call, Fault, SimOptions};
+use flipside_backend_sim::{BookCut, Call, Fault, GuardCall, GuardFault, SimOptions};
 use flipside_engine::Request;
 use flipside_model::Command;
 use std::cell::RefCell;
 use std::fmt::Write;
 use std::panic::AssertUnwindSafe;
 use std::sync::Once;
+use std::time::Duration;
 
 thread_local! {
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -25,8 +26,14 @@ pub struct Plan {
     pub power: bool,
     /// Bytes of the journal that were written and not synced, and survive a power cut.
     pub kept: usize,
+    /// What a power cut leaves of a leg book that was not synced.
+    pub book: BookCut,
     /// A second administrator asks for an abort when this changing call is made.
     pub abort_at: Option<u64>,
+    /// Faults of the guard.
+    pub guard: Vec<GuardFault>,
+    /// How long a server that died stays away.
+    pub away: Duration,
 }
 
 impl Plan {
@@ -37,7 +44,10 @@ impl Plan {
             faults: Vec::new(),
             power: false,
             kept: 0,
+            book: BookCut::Lost,
             abort_at: None,
+            guard: Vec::new(),
+            away: Duration::ZERO,
         }
     }
 
@@ -53,6 +63,8 @@ impl Plan {
 pub struct Outcome {
     /// Every call, in order.
     pub calls: Vec<Call>,
+    /// Every changing call of a guard, in order.
+    pub guard_calls: Vec<GuardCall>,
     /// What went wrong.
     pub failure: Option<String>,
     /// The journal as it was at the end.
@@ -84,6 +96,7 @@ pub fn perform(plan: &Plan) -> Outcome {
     let options = SimOptions {
         check_every_call: true,
         crash_cuts_power: plan.power,
+        book_cut: plan.book,
         ..plan.way.options()
     };
     let abort_at = plan.abort_at;
@@ -92,10 +105,12 @@ pub fn perform(plan: &Plan) -> Outcome {
         run(|| async {
             let mut bench = Bench::with(system, data, options).await;
             bench.kept_by_power_cut = plan.kept;
+            bench.away = plan.away;
             bench.config.timeouts.health = 2;
             bench.power_on().await;
             bench.world.clear_trace();
             plan.faults.iter().for_each(|f| bench.world.plan(f.clone()));
+            plan.guard.iter().for_each(|f| bench.world.plan_guard(*f));
             let second = abort_at.map(|at| second_administrator(&bench, at));
             let result = story(&mut bench, plan.way).await;
             if let Some(second) = second {
@@ -124,11 +139,12 @@ fn second_administrator(bench: &Bench, at: u64) -> tokio::task::JoinHandle<()> {
 
 /// Looks at a bench after its story.
 pub(crate) fn outcome(bench: &Bench, result: Result<(), String>) -> Outcome {
-    let unspent = bench.world.clear_plan();
+    let unspent = bench.world.clear_plan() + bench.world.guard_faults_left();
     let calls = bench.world.take_calls();
     Outcome {
         hash: hash(&calls),
         calls,
+        guard_calls: bench.world.guard_calls(),
         failure: result.err(),
         journal: bench.disk.contents(),
         unspent,
@@ -143,6 +159,7 @@ pub(crate) fn caught(work: impl FnOnce() -> Outcome) -> Outcome {
     let panics = PANICS.with_borrow_mut(std::mem::take);
     let mut outcome = result.unwrap_or_else(|_| Outcome {
         calls: Vec::new(),
+        guard_calls: Vec::new(),
         failure: None,
         journal: Vec::new(),
         hash: 0,

@@ -2,10 +2,13 @@
 
 use crate::run::Plan;
 use crate::ways::Way;
-use flipside_backend_sim::{At, Fault, FaultKind};
+use flipside_backend_sim::{
+    At, BookCut, Fault, FaultKind, GuardAt, GuardFault, GuardFaultKind as Guard,
+};
 use flipside_platform::PortErrorKind;
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,6 +28,15 @@ impl fmt::Display for Plan {
         }
         if self.kept > 0 {
             write!(f, "/kept={}", self.kept)?;
+        }
+        if self.book != BookCut::Lost {
+            write!(f, "/book={}", format!("{:?}", self.book).to_lowercase())?;
+        }
+        for fault in &self.guard {
+            write!(f, "/guard={}", spell_guard(fault))?;
+        }
+        if !self.away.is_zero() {
+            write!(f, "/away={}", self.away.as_secs())?;
         }
         if let Some(at) = self.abort_at {
             write!(f, "/abort={at}")?;
@@ -49,6 +61,53 @@ fn spell(kind: &FaultKind) -> String {
         FaultKind::TornCrash(n) => format!("torn-crash-{n}"),
         FaultKind::Twice => "twice".to_owned(),
     }
+}
+
+/// Spells a fault of the guard: where it is, such as `b85` (before the server's 85th changing call), and what it is.
+fn spell_guard(fault: &GuardFault) -> String {
+    let at = match fault.at {
+        GuardAt::Before(n) => format!("b{n}"),
+        GuardAt::After(n) => format!("a{n}"),
+        GuardAt::Own(n) => format!("own{n}"),
+    };
+    let kind = match fault.kind {
+        Guard::Kill => "kill".to_owned(),
+        Guard::KillTorn(parts) => format!("torn-{parts}"),
+        Guard::KillAfter => "kill-after".to_owned(),
+        Guard::Hang(None) => "hang".to_owned(),
+        Guard::Hang(Some(span)) => format!("hang-{}", span.as_secs()),
+        Guard::Double => "double".to_owned(),
+    };
+    format!("{at}-{kind}")
+}
+
+fn read_guard(text: &str) -> Result<GuardFault, String> {
+    let bad = || format!("`{text}` is not a fault of the guard");
+    let (at, kind) = text.split_once('-').ok_or_else(bad)?;
+    let number = |n: &str| n.parse().map_err(|_| bad());
+    let at = if let Some(n) = at.strip_prefix("own") {
+        GuardAt::Own(number(n)?)
+    } else if let Some(n) = at.strip_prefix('b') {
+        GuardAt::Before(number(n)?)
+    } else {
+        GuardAt::After(number(at.strip_prefix('a').ok_or_else(bad)?)?)
+    };
+    let kind = match kind.split_once('-') {
+        None if kind == "kill" => Guard::Kill,
+        None if kind == "hang" => Guard::Hang(None),
+        None if kind == "double" => Guard::Double,
+        Some(("kill", "after")) => Guard::KillAfter,
+        Some(("torn", n)) => Guard::KillTorn(n.parse().map_err(|_| bad())?),
+        Some(("hang", n)) => Guard::Hang(Some(Duration::from_secs(number(n)?))),
+        _ => return Err(bad()),
+    };
+    Ok(GuardFault { at, kind })
+}
+
+fn read_book(text: &str) -> Result<BookCut, String> {
+    let named = |cut: &&BookCut| format!("{cut:?}").to_lowercase() == text;
+    let found = BookCut::ALL.iter().find(named).copied();
+    found.ok_or_else(|| format!("`{text}` is not what a power cut leaves of a book"))
 }
 
 fn read_kind(text: &str) -> Result<FaultKind, String> {
@@ -112,6 +171,12 @@ impl FromStr for Plan {
             match part.split_once('=') {
                 None if part == "power" => plan.power = true,
                 Some(("kept", n)) => plan.kept = n.parse().map_err(|_| "kept=BYTES".to_owned())?,
+                Some(("book", text)) => plan.book = read_book(text)?,
+                Some(("guard", text)) => plan.guard.push(read_guard(text)?),
+                Some(("away", n)) => {
+                    let seconds = n.parse().map_err(|_| "away=SECONDS".to_owned())?;
+                    plan.away = Duration::from_secs(seconds);
+                }
                 Some(("abort", n)) => {
                     plan.abort_at = Some(n.parse().map_err(|_| "abort=CALL".to_owned())?);
                 }
@@ -134,6 +199,9 @@ mod tests {
             "abort-in-merge@c3=hang-done+120=torn-crash-2/power/kept=40",
             "many-disks@1=no-space+2=torn-lost-3+journal.sync#2=fail",
             "commit/abort=33",
+            "commit@85=crash-after/power/book=torn",
+            "commit@85=crash-after/guard=b85-kill/guard=own2-torn-1/away=30",
+            "leg-fails/guard=a7-hang-6/guard=own1-kill-after/guard=b9-double",
         ] {
             let plan: Plan = text.parse().expect("reads");
             assert_eq!(plan.to_string(), text);
@@ -143,6 +211,8 @@ mod tests {
             "commit@x=crash-after",
             "commit@1=explode",
             "commit/x",
+            "commit/guard=b1-explode",
+            "commit/book=burnt",
         ] {
             assert!(text.parse::<Plan>().is_err(), "{text}");
         }

@@ -9,6 +9,9 @@ use flipside_model::{
 };
 use std::time::Duration;
 
+/// How long the memory is copied when the server is away: longer than the guard keeps an intent that nobody needs.
+const COPYING: Duration = Duration::from_secs(15);
+
 /// A way through a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Way {
@@ -96,7 +99,10 @@ impl Way {
 
     /// Returns its kind of world.
     pub fn options(self) -> SimOptions {
-        let mut options = SimOptions::default();
+        let mut options = SimOptions {
+            copying_alone: COPYING,
+            ..SimOptions::default()
+        };
         match self {
             Way::UnhealthyThenAbort => {
                 options.unhealthy_versions.insert("2.0".to_owned());

@@ -7,8 +7,11 @@ mod common;
 
 use common::stories::STORIES;
 use common::story::{Hit, Hits, WAYS, every, try_way};
-use flipside_backend_sim::FaultKind;
+use flipside_backend_sim::{FaultKind, glob};
 use flipside_model::planted;
+use flipside_prove::cases::{self, clean_runs};
+use flipside_prove::guard;
+use flipside_prove::ways::Way;
 
 /// The kinds of faults, those first that most mistakes need.
 fn kinds() -> Vec<Hits> {
@@ -52,7 +55,30 @@ fn noticed(calls: &str) -> Option<String> {
             }
         }
     }
-    None
+    guards_and_power(calls)
+}
+
+/// What `./dev prove` has besides: faults of the guard, and power cuts that take what was not synced.
+fn guards_and_power(calls: &str) -> Option<String> {
+    let runs = match clean_runs(&Way::CORE) {
+        Ok(runs) => runs,
+        Err(why) => return Some(why),
+    };
+    let guards = guard::items(&runs, false).into_iter();
+    let power = cases::power(&runs).into_iter();
+    let all = guards
+        .map(|item| (item.place, item.case))
+        .chain(power.map(|case| (case.name.clone().unwrap_or_default(), case)));
+    let pattern = format!("*/{calls}");
+    all.filter(|(place, _)| glob(&pattern, place))
+        .find_map(|(place, case)| {
+            let outcome = guard::hit(&case);
+            let why = outcome.failure.clone().or_else(|| {
+                let own = guard::own(&case, &outcome).into_iter();
+                own.filter_map(|c| guard::hit(&c).failure).next()
+            })?;
+            Some(format!("at {place}: {}: {why}", case.plan))
+        })
 }
 
 fn must_be_noticed(name: &'static str, calls: &str) {
@@ -201,13 +227,24 @@ noticed! {
     unclean_end_trusted "unclean-end-trusted";
     every_end_is_clean "every-end-is-clean";
     dead_bitmap_trusted "dead-bitmap-trusted";
+    overdue_pause_left "overdue-pause-left" at "machine.fork_*";
+    wall_clock_believed "wall-clock-believed" at "machine.fork_*";
+    intent_cleared_while_copying "intent-cleared-while-copying" at "machine.fork_*";
+    failed_leg_left_while_copying "failed-leg-left-while-copying";
+    guard_continues_a_stranger "guard-continues-a-stranger" at "disk.resync_finish.*";
+    guard_acts_without_its_lease "guard-acts-without-its-lease" at "machine.fork_*";
+    guard_decides_before_the_lease "guard-decides-before-the-lease" at "machine.fork_switch.*";
+    hung_server_not_fenced "hung-server-not-fenced" at "machine.fork_*";
+    hung_guard_left "hung-guard-left" at "machine.fork_begin.*";
+    book_file_not_synced "book-file-not-synced" at "legs.store";
+    book_directory_not_synced "book-directory-not-synced" at "legs.store";
 }
 
 #[test]
 fn every_mistake_is_made_somewhere_tested_and_described() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     let mut sources = String::new();
-    for package in ["engine", "journal", "session"] {
+    for package in ["engine", "journal", "platform", "session"] {
         read_all(
             format!("{root}/crates/{package}/src").as_ref(),
             &mut sources,

@@ -3,21 +3,18 @@
 //! The order is the point: what a leg is worth is on storage before the guest may write without it, and a guest
 //! that the guard itself paused has a pause intent, so that the next guard continues it if this one dies.
 
-use super::decide::{Action, DropLeg};
 use super::events::now_ms;
-use super::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, OWN_PAUSE_MS, SETTLE};
+use super::limits::{CANCEL_PAUSE, CANCEL_TIMEOUT, SETTLE};
 use super::watch::{Seen, Watcher, backups};
 use crate::conn::Conn;
 use crate::nodes;
 use crate::system::QemuSystem;
-use flipside_model::{DiskName, Leg, LegBook, LegRole, Severity, StaleReason};
+use flipside_model::{DiskName, Leg, Severity};
+use flipside_platform::guard::{Action, DropLeg, record_drops, record_swaps};
 use flipside_platform::{DiskPort, LegPort, MachinePort, PortError, PortErrorKind, PortResult};
 use flipside_qmp::{EventStream, RunState as Status};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
-
-/// Why a leg is stale whose part in an interrupted swap nobody knows.
-const INTERRUPTED: &str = "the change of the disk's legs was interrupted";
 
 impl Watcher {
     /// Takes one step.
@@ -39,13 +36,13 @@ impl Watcher {
                 system.fork_cancel(self.id).await?;
                 let why = "its pause lasted longer than was intended";
                 self.did(Severity::Warning, "Gave up the fork of the machine", why);
-                self.clear_passed_intent(system, conn).await
+                self.clear_ended_intent(system, conn).await
             }
             Action::Continue => {
                 system.resume(self.id).await?;
                 let why = "it owns network and data, and its pause lasted longer than was intended";
                 self.did(Severity::Warning, "Continued the machine", why);
-                self.clear_passed_intent(system, conn).await
+                self.clear_ended_intent(system, conn).await
             }
             Action::ClearIntent => self.clear_passed_intent(system, conn).await,
         }
@@ -88,18 +85,7 @@ impl Watcher {
     ) -> PortResult<()> {
         let runs = conn.status().await? == Status::Running;
         let mut book = seen.book.clone();
-        for drop in drops {
-            let pair = book
-                .disks
-                .get_mut(&drop.disk)
-                .ok_or_else(|| unknown(&drop.disk))?;
-            pair.get_mut(drop.bad).role = LegRole::Stale(StaleReason::Failed(drop.why.clone()));
-            pair.authority = drop.survivor;
-        }
-        let own_pause = runs && book.owner == Some(self.id) && book.pause_until_ms.is_none();
-        if own_pause {
-            book.pause_until_ms = Some(now_ms().saturating_add(OWN_PAUSE_MS));
-        }
+        let own_pause = record_drops(&mut book, self.id, drops, runs, now_ms());
         system.store(&book).await?;
         if runs {
             system.pause(self.id).await?;
@@ -121,9 +107,7 @@ impl Watcher {
             (Ok(()), _) | (Err(_), true) => system.resume(self.id).await,
             (Err(_), false) => Ok(()),
         };
-        if own_pause {
-            self.clear_intent(system, book.pause_until_ms).await?;
-        }
+        self.clear_intent(system, own_pause).await?;
         swapped?;
         // A guest that stops again at once is seen by the next look; the leg is dropped all the same.
         if let Err(error) = resumed {
@@ -144,31 +128,19 @@ impl Watcher {
         swaps: &[(DiskName, Leg)],
     ) -> PortResult<()> {
         let graph = conn.graph().await?;
-        let mut book: LegBook = seen.book.clone();
-        for (disk, leg) in swaps {
-            let pair = book.disks.get_mut(disk).ok_or_else(|| unknown(disk))?;
-            let tracked = graph
-                .bitmap(disk, *leg, nodes::CHANGES)
-                .is_some_and(|b| b.recording && !b.inconsistent);
-            let other = pair.get_mut(leg.other());
-            match &other.role {
-                LegRole::Live => {
-                    other.role = LegRole::Stale(StaleReason::Failed(INTERRUPTED.to_owned()));
-                }
-                // A bitmap made now would lack what was written before.
-                LegRole::Stale(StaleReason::Session) if !tracked => {
-                    other.role = LegRole::Stale(StaleReason::Unclean);
-                }
-                _ => {}
-            }
-        }
+        let mut book = seen.book.clone();
+        record_swaps(&mut book, swaps, |disk, leg| {
+            let bitmap = graph.bitmap(disk, leg, nodes::CHANGES);
+            bitmap.is_some_and(|b| b.recording && !b.inconsistent)
+        });
         if book != seen.book {
             system.store(&book).await?;
         }
         for (disk, leg) in swaps {
             system.set_legs(self.id, disk, &[*leg]).await?;
             let what = format!("Gave {disk} its leg {leg} as its root");
-            self.did(Severity::Warning, what, INTERRUPTED);
+            let why = "the change of the disk's legs was interrupted";
+            self.did(Severity::Warning, what, why);
         }
         Ok(())
     }
@@ -206,6 +178,15 @@ impl Watcher {
         Ok(())
     }
 
+    /// Clears the intent of a pause that we have ended, also where the wall clock says that it lasts.
+    async fn clear_ended_intent(&self, system: &QemuSystem, conn: &Conn) -> PortResult<()> {
+        if conn.status().await? != Status::Running {
+            return Ok(());
+        }
+        let set = system.load().await?.pause_until_ms;
+        self.clear_intent(system, set).await
+    }
+
     async fn clear_passed_intent(&self, system: &QemuSystem, conn: &Conn) -> PortResult<()> {
         if conn.status().await? != Status::Running {
             return Ok(());
@@ -219,15 +200,14 @@ impl Watcher {
 
     /// Clears a pause intent, unless somebody has set another one.
     async fn clear_intent(&self, system: &QemuSystem, set: Option<i64>) -> PortResult<()> {
+        if set.is_none() {
+            return Ok(());
+        }
         let mut book = system.load().await?;
-        if book.owner == Some(self.id) && book.pause_until_ms == set && set.is_some() {
+        if book.owner == Some(self.id) && book.pause_until_ms == set {
             book.pause_until_ms = None;
             system.store(&book).await?;
         }
         Ok(())
     }
-}
-
-fn unknown(disk: &DiskName) -> PortError {
-    PortError::absent(format!("the leg book does not know disk {disk}")).about(disk.to_string())
 }

@@ -17,16 +17,9 @@ pub(crate) const CALM: Duration = Duration::from_secs(10);
 pub(crate) const BOOK_LOOK: Duration = Duration::from_secs(10);
 /// Longest pause between two attempts of what failed; it begins with [`POLL`] and doubles.
 pub(crate) const RETRY_MAX: Duration = Duration::from_secs(5);
-/// Most steps about one machine in one go: cancelling, swapping, continuing and two repetitions of a leg's failure need eight.
-pub(crate) const STEPS_MAX: usize = 12;
 /// After a guest was continued, how long a repeated failure is waited for before all is called well: TCG needs some
 /// milliseconds to send the request again.
 pub(crate) const SETTLE: Duration = Duration::from_millis(300);
-/// A pause intent that passed so long ago without the machine being paused was forgotten by whoever set it.
-pub(crate) const STALE_INTENT_MS: i64 = 10_000;
-/// How long the guard's own pause for dropping a leg of a running guest may last: the swap takes 5 ms. After it the next guard
-/// may continue the guest, should this one be killed; while this one lives nobody else does.
-pub(crate) const OWN_PAUSE_MS: i64 = 3_000;
 /// Longest request line of the control socket; the longest real one has 60 bytes.
 pub(crate) const LINE_MAX: usize = 4096;
 /// Longest reply line: two thousand events.

@@ -2,17 +2,16 @@
 //!
 //! It holds the front door, goes on without a failed leg, and continues the owner when a pause has lasted longer
 //! than was recorded. It never ends a machine, and never continues one that does not own network and data:
-//! [`decide`] is the whole of what it may do. It shares the machines with the server by the lease, and what it
+//! `flipside_platform::guard` is the whole of what it may do. It shares the machines with the server by the lease, and what it
 //! knows by the leg book; it keeps no state of its own that matters, so a killed guard is simply started again.
 //!
 //! ```text
 //! server ── control socket ──▶ desk ──▶ front door ──▶ clients
-//! machine m<N> ── guard.sock ──▶ watch ──▶ decide ──▶ act (lease: book first, then the machine)
+//! machine m<N> ── guard.sock ──▶ watch ──▶ decide (pure) ──▶ act (lease: book first, then the machine)
 //! ```
 
 mod act;
 mod control;
-mod decide;
 pub(crate) mod desk;
 mod error;
 pub(crate) mod events;

@@ -1,7 +1,7 @@
 //! Reads what QEMU says by itself: which leg failed, and that something about a disk happened.
 
-use super::decide::{FaultKind, Suspect};
 use flipside_model::{DiskName, Leg};
+use flipside_platform::guard::{FaultKind, Suspect};
 use flipside_qmp::Event;
 use serde_json::Value;
 

@@ -5,17 +5,20 @@
 //! nothing is left to do.
 
 use super::Shared;
-use super::decide::{Action, Facts, Suspect, decide};
 use super::events::now_ms;
 use super::files::GuardConfig;
-use super::limits::{
-    BOOK_LOOK, CALM, POLL, RECONNECT, RETRY_MAX, STALE_INTENT_MS, STATUS_TIMEOUT, STEPS_MAX,
-};
+use super::limits::{BOOK_LOOK, CALM, POLL, RECONNECT, RETRY_MAX, STATUS_TIMEOUT};
 use super::signals::{self, Signal};
 use crate::conn::{Conn, Voice};
 use crate::system::{Options, QemuSystem};
 use flipside_model::{DiskName, Leg, LegBook, MachineId, Severity};
-use flipside_platform::{LegPort, MachinePort, MachineView, PortError, PortResult, RunState};
+use flipside_platform::guard::{
+    Action, FENCE_AFTER, Facts, STALE_INTENT_MS, STEPS_MAX, STILL_MAX, Suspect, decide,
+    pause_is_overdue,
+};
+use flipside_platform::{
+    Lease, LegPort, MachinePort, MachineView, PortError, PortResult, RunState,
+};
 use flipside_qmp::{Event, EventStream, RunState as Status};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -52,6 +55,7 @@ pub(super) struct Seen {
     view: MachineView,
     open_legs: BTreeMap<DiskName, Vec<Leg>>,
     jobs: Vec<String>,
+    forking: bool,
 }
 
 /// A machine, and what is remembered of it between two looks: hints only, the truth is asked for.
@@ -65,6 +69,8 @@ pub(super) struct Watcher {
     not_before: Instant,
     pause: Duration,
     running_since: Option<Instant>,
+    /// The recorded pause in which the owner was first seen standing still, and when that was.
+    still: Option<(i64, Instant)>,
     book_due: Instant,
 }
 
@@ -79,6 +85,7 @@ impl Watcher {
             not_before: Instant::now(),
             pause: POLL,
             running_since: None,
+            still: None,
             book_due: Instant::now() + BOOK_LOOK,
         }
     }
@@ -169,8 +176,31 @@ impl Watcher {
             self.nothing_to_do(&seen);
             return Ok(Look::Done);
         }
+        let overdue = pause_is_overdue(&self.facts(&seen), now_ms());
+        let _lease = match overdue {
+            true => self.lease_of_a_pause(system, conn).await?,
+            false => system.lease().await?,
+        };
         self.round(system, conn, events).await?;
         Ok(Look::Done)
+    }
+
+    /// Takes the lease of a machine whose pause is overdue. Whoever holds it has had its time: a server that hangs is
+    /// ended, so that the kernel takes the lease back (fault 4, invariant 23). Its journal and the machines bear that at
+    /// any moment; a guest that stands still does not.
+    async fn lease_of_a_pause(&mut self, system: &QemuSystem, conn: &Conn) -> PortResult<Lease> {
+        if let Ok(lease) = timeout(FENCE_AFTER, system.lease()).await {
+            return lease;
+        }
+        let seen = self.observe(system, conn).await?;
+        if pause_is_overdue(&self.facts(&seen), now_ms())
+            && let Some(pid) = system.end_lease_holder().await?
+        {
+            let what = format!("Ended process {pid}, which held the lease");
+            let why = "it kept the machine paused for longer than was intended";
+            self.did(Severity::Error, what, why);
+        }
+        system.lease().await
     }
 
     /// Says, from the machine's state and the book alone, whether it is worth a closer look.
@@ -182,6 +212,7 @@ impl Watcher {
             Status::IoError => Ok(true),
             other if !is_plain(&other) => Ok(false),
             Status::Running => {
+                self.still = None;
                 let now = Instant::now();
                 let since = *self.running_since.get_or_insert(now);
                 if now.duration_since(since) >= CALM && self.suspects.is_empty() {
@@ -201,20 +232,30 @@ impl Watcher {
             }
             _ => {
                 let book = system.load().await?;
-                Ok(book.owner == Some(self.id)
-                    && book.pause_until_ms.is_some_and(|until| now_ms() >= until))
+                let Some(until) = book.pause_until_ms.filter(|_| book.owner == Some(self.id))
+                else {
+                    self.still = None;
+                    return Ok(false);
+                };
+                Ok(now_ms() >= until || self.stands_still(until) >= STILL_MAX)
             }
         }
     }
 
-    /// Observes, decides and acts under the lease until nothing is left to do.
+    /// Says for how long the owner has been seen standing still in one recorded pause.
+    fn stands_still(&mut self, until: i64) -> Duration {
+        let seen = self.still.filter(|(pause, _)| *pause == until);
+        let (_, since) = *self.still.insert(seen.unwrap_or((until, Instant::now())));
+        since.elapsed()
+    }
+
+    /// Observes, decides and acts until nothing is left to do. The caller holds the lease.
     async fn round(
         &mut self,
         system: &QemuSystem,
         conn: &Conn,
         events: &mut EventStream,
     ) -> PortResult<()> {
-        let _lease = system.lease().await?;
         for _ in 0..STEPS_MAX {
             self.collect(events);
             let seen = self.observe(system, conn).await?;
@@ -250,6 +291,7 @@ impl Watcher {
         }
         let graph = conn.graph().await?;
         let jobs = backups(&conn.query("query-jobs").await?);
+        let migration = conn.query("query-migrate").await?;
         let book = system.load().await?;
         let open = |disk: &DiskName| (disk.clone(), graph.open_legs(disk));
         Ok(Seen {
@@ -257,11 +299,19 @@ impl Watcher {
             book,
             view,
             jobs,
+            forking: copies_memory(&migration),
         })
     }
 
     fn decide(&self, seen: &Seen) -> Action {
-        let facts = Facts {
+        decide(&self.facts(seen), now_ms())
+    }
+
+    fn facts<'a>(&'a self, seen: &'a Seen) -> Facts<'a> {
+        let still = self
+            .still
+            .filter(|(pause, _)| seen.book.pause_until_ms == Some(*pause));
+        Facts {
             machine: self.id,
             book: &seen.book,
             view: &seen.view,
@@ -269,8 +319,9 @@ impl Watcher {
             jobs: &seen.jobs,
             suspects: &self.suspects,
             probed: self.probed,
-        };
-        decide(&facts, now_ms())
+            forking: seen.forking,
+            still: still.map_or(Duration::ZERO, |(_, since)| since.elapsed()),
+        }
     }
 
     /// Forgets reports that led to nothing: a leg that still fails is reported again. A failed machine that is not
@@ -320,6 +371,15 @@ fn is_plain(status: &Status) -> bool {
             | Status::FinishMigrate
             | Status::PostMigrate
             | Status::IoError
+    )
+}
+
+/// Says whether a machine's memory is being copied, or was and it waits for the switch.
+fn copies_memory(migration: &Value) -> bool {
+    let status = migration.get("status").and_then(Value::as_str);
+    matches!(
+        status,
+        Some("setup" | "active" | "pre-switchover" | "device")
     )
 }
 

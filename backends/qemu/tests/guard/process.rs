@@ -16,6 +16,93 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+// Fault 4: a guard that hangs is ended and started again, and the door is where it was.
+#[tokio::test]
+async fn a_guard_that_hangs_is_replaced() {
+    let world = World::new(&[]).await;
+    world.network.ensure().await.unwrap();
+    world.boot(&[Leg::A, Leg::B]).await;
+    world.network.open(M1).await.unwrap();
+    let pid = world.guard_pid().unwrap();
+    stop(&pid).await;
+    assert_eq!(
+        world.network.view().await.unwrap_err().kind,
+        PortErrorKind::TimedOut
+    );
+    world.network.ensure().await.unwrap();
+    assert_ne!(world.guard_pid().unwrap(), pid);
+    assert_eq!(world.network.view().await.unwrap().open_to, Some(M1));
+    // One that hangs is ended with the system as well.
+    stop(&world.guard_pid().unwrap()).await;
+    world.network.shut().await.unwrap();
+    assert_eq!(
+        world.network.view().await.unwrap_err().kind,
+        PortErrorKind::Absent
+    );
+}
+
+// Fault 4, invariant 23: a server that hangs with the lease while it has the machine paused is ended, and the guest runs.
+#[tokio::test]
+async fn a_server_that_hangs_in_a_pause_is_ended() {
+    let world = World::new(&[]).await;
+    world.network.ensure().await.unwrap();
+    world.boot(&[Leg::A, Leg::B]).await;
+    world.guest_writes_to(Leg::A).await;
+    let lease = world.root().join("lease.lock");
+    let mut server = std::process::Command::new("flock")
+        .arg("--no-fork")
+        .arg(&lease)
+        .args(["sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let pid = server.id();
+    let comm = format!("/proc/{pid}/comm");
+    until("it has the lease", || async {
+        fs::read_to_string(&comm).unwrap().trim() == "sleep"
+    })
+    .await;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let start: u64 = fields.split_whitespace().nth(19).unwrap().parse().unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let signed = serde_json::json!({ "pid": pid, "start": start, "boot": boot.trim() });
+    fs::write(&lease, signed.to_string()).unwrap();
+    // As the server would have it: announced, then paused.
+    world
+        .edit(|book| book.pause_until_ms = Some(now_ms() + 500))
+        .await;
+    world.system.pause(M1).await.unwrap();
+    let paused = Instant::now();
+    // Whoever started it collects it.
+    let collected = tokio::task::spawn_blocking(move || server.wait().unwrap());
+    until("it runs", || async {
+        world.run().await == RunState::Running
+    })
+    .await;
+    assert!(
+        paused.elapsed() < guard::PAUSE_MAX,
+        "{:?}",
+        paused.elapsed()
+    );
+    assert!(collected.await.unwrap().code().is_none(), "it was killed");
+    world.hears("which held the lease").await;
+    world.guest_writes_to(Leg::A).await;
+}
+
+/// Stops a process, and waits until all of it stands.
+async fn stop(pid: &str) {
+    let sent = std::process::Command::new("kill")
+        .args(["-s", "STOP", pid])
+        .status();
+    assert!(sent.unwrap().success());
+    let stat = format!("/proc/{pid}/stat");
+    until("it stands", || async {
+        let stat = fs::read_to_string(&stat).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_guard_outlives_the_server_and_the_door_outlives_the_guard() {
     let mut world = World::new(&[]).await;

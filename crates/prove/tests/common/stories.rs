@@ -38,6 +38,9 @@ pub const STORIES: &[Story] = &[
     ("a merge while a data disk is resynchronised", || {
         run(a_merge_in_a_resync)
     }),
+    ("the clock is set back in the pause of a split", || {
+        run(the_clock_is_set_back)
+    }),
     ("an old leg book is refused", || run(an_old_book_is_refused)),
     ("a leg is replaced in Split", || {
         run(a_leg_is_replaced_in_split)
@@ -108,6 +111,26 @@ async fn unhealthy_software_gets_no_users() -> Result<(), String> {
     bench.install("2.0")?;
     expect(&mut bench, Command::Merge, S::Merge, O::Broken).await?;
     pass(&bench, Duration::from_secs(2)).await?;
+    end_by_abort(&mut bench).await
+}
+
+// Fault 68, invariant 23: the server dies in the pause, and then the recorded end of the pause is an hour away.
+async fn the_clock_is_set_back() -> Result<(), String> {
+    let mut bench = at_work(|_| {}).await;
+    bench
+        .world
+        .plan(Fault::next("machine.fork_switch.*", FaultKind::CrashBefore));
+    match bench.command(Command::Split).await {
+        Ok(End::Crashed) => {}
+        other => return Err(format!("the split ended in {other:?}")),
+    }
+    bench.world.jump_clock(-3_600_000);
+    pass(&bench, Duration::from_secs(12)).await?;
+    if !bench.world.client_ok() {
+        return Err(format!("nobody is served: {:?}", bench.world.serving()));
+    }
+    bench.start_server().await.map_err(|p| p.to_string())?;
+    bench.settled().await;
     end_by_abort(&mut bench).await
 }
 

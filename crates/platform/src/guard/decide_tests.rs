@@ -1,8 +1,8 @@
 //! Every case of [`decide`], as a table, and its safety over all combinations.
 
 use super::*;
+use crate::DiskView;
 use flipside_model::{LegEntry, StaleReason};
-use flipside_platform::DiskView;
 
 const NOW: i64 = 1_000_000_000;
 const ME: MachineId = MachineId(2);
@@ -30,6 +30,8 @@ struct Case {
     jobs: Vec<String>,
     suspects: Vec<(Leg, FaultKind)>,
     probed: bool,
+    forking: bool,
+    still: Duration,
 }
 
 impl Default for Case {
@@ -45,6 +47,8 @@ impl Default for Case {
             jobs: Vec::new(),
             suspects: Vec::new(),
             probed: false,
+            forking: false,
+            still: Duration::ZERO,
         }
     }
 }
@@ -93,6 +97,8 @@ impl Case {
             jobs: &self.jobs,
             suspects: &self.suspects.iter().map(suspect).collect::<Vec<_>>(),
             probed: self.probed,
+            forking: self.forking,
+            still: self.still,
         };
         decide(&facts, NOW)
     }
@@ -317,6 +323,34 @@ fn an_intent_is_forgotten_only_long_after_it_passed() {
             .decide(),
         Action::Nothing
     );
+}
+
+// Fault 68: a wall clock that was set back by an hour does not make a pause longer.
+#[test]
+fn a_pause_is_measured_by_the_guards_own_clock_as_well() {
+    let set_back = |still| {
+        Case::overdue().with(|c| {
+            c.pause_until_ms = Some(NOW + 3_600_000);
+            c.still = still;
+        })
+    };
+    let little = STILL_MAX - Duration::from_millis(1);
+    assert_eq!(set_back(little).decide(), Action::Nothing);
+    assert_eq!(set_back(STILL_MAX).decide(), Action::Continue);
+    let other = set_back(STILL_MAX).with(|c| c.owner = Some(MachineId(3)));
+    assert_eq!(other.decide(), Action::Nothing);
+}
+
+// A server died while memory was copied: the pause comes at the end of that, and its intent must still be there.
+#[test]
+fn an_intent_is_kept_while_memory_is_copied() {
+    let copying = Case::default().with(|c| {
+        c.pause_until_ms = Some(NOW - 10 * STALE_INTENT_MS);
+        c.forking = true;
+    });
+    assert_eq!(copying.decide(), Action::Nothing);
+    let paused = copying.with(|c| c.run = RunState::PreSwitchover);
+    assert_eq!(paused.decide(), Action::CancelFork);
 }
 
 #[path = "decide_legs_tests.rs"]

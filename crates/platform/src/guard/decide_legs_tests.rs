@@ -47,6 +47,14 @@ fn a_failing_leg_is_dropped_only_if_the_other_one_is_live() {
             Action::Nothing,
         ),
         (
+            "while memory is copied, before the pause",
+            failed().with(|c| {
+                c.pause_until_ms = Some(NOW + 1);
+                c.forking = true;
+            }),
+            drop_leg(B, "write"),
+        ),
+        (
             "after a pause",
             failed().with(|c| c.pause_until_ms = Some(NOW)),
             drop_leg(B, "write"),

@@ -3,28 +3,35 @@
 //! The guard acts while nobody else may be there to correct it. So every case that is not clearly allowed is
 //! `Nothing` or `Stay`, and each action is one step after which everything is observed and decided again.
 
-use flipside_model::{DiskName, Leg, LegBook, LegPair, LegRole, MachineId};
-use flipside_platform::{DiskSource, MachineView, RunState};
+use crate::{DiskSource, MachineView, RunState};
+use flipside_model::{DiskName, Leg, LegBook, LegPair, LegRole, MachineId, planted};
 use std::collections::BTreeMap;
 
-use super::limits::STALE_INTENT_MS;
+use super::{STALE_INTENT_MS, STILL_MAX};
+use std::time::Duration;
 
 /// Which request of a leg failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FaultKind {
+pub enum FaultKind {
+    /// A read.
     Read,
+    /// A write.
     Write,
+    /// A flush.
     Flush,
 }
 
-/// A leg that QEMU reported.
+/// A leg that the machine reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Suspect {
-    pub(crate) disk: DiskName,
-    pub(crate) leg: Leg,
-    pub(crate) kind: FaultKind,
+pub struct Suspect {
+    /// Its disk.
+    pub disk: DiskName,
+    /// Which leg.
+    pub leg: Leg,
+    /// Which request failed.
+    pub kind: FaultKind,
     /// The system's words, such as `No space left on device`.
-    pub(crate) error: String,
+    pub error: String,
 }
 
 impl Suspect {
@@ -40,31 +47,43 @@ impl Suspect {
 
 /// Everything that a decision about one machine depends on, apart from the time.
 #[derive(Debug)]
-pub(crate) struct Facts<'a> {
-    pub(crate) machine: MachineId,
-    pub(crate) book: &'a LegBook,
-    pub(crate) view: &'a MachineView,
+pub struct Facts<'a> {
+    /// The machine.
+    pub machine: MachineId,
+    /// The leg book as stored.
+    pub book: &'a LegBook,
+    /// What the machine says of itself.
+    pub view: &'a MachineView,
     /// Legs that are open in the machine, whether its roots use them or not.
-    pub(crate) open_legs: &'a BTreeMap<DiskName, Vec<Leg>>,
-    /// Backup jobs that have not ended.
-    pub(crate) jobs: &'a [String],
-    pub(crate) suspects: &'a [Suspect],
+    pub open_legs: &'a BTreeMap<DiskName, Vec<Leg>>,
+    /// Copying jobs that have not ended.
+    pub jobs: &'a [String],
+    /// Legs that failed since the machine was last well.
+    pub suspects: &'a [Suspect],
     /// The guest was continued once to learn which leg fails, and nothing was learnt.
-    pub(crate) probed: bool,
+    pub probed: bool,
+    /// Its memory is being copied into another machine: that pauses it at the end, whoever is there to see it.
+    pub forking: bool,
+    /// For how long the guard has seen the machine stand still, by its own clock.
+    pub still: Duration,
 }
 
 /// A leg to go on without.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DropLeg {
-    pub(crate) disk: DiskName,
-    pub(crate) bad: Leg,
-    pub(crate) survivor: Leg,
-    pub(crate) why: String,
+pub struct DropLeg {
+    /// Its disk.
+    pub disk: DiskName,
+    /// The leg that fails.
+    pub bad: Leg,
+    /// The leg to go on with.
+    pub survivor: Leg,
+    /// What failed.
+    pub why: String,
 }
 
 /// One step of the guard.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// All is well, or it is not the guard's business.
     Nothing,
     /// Something is wrong that the guard must not touch: say so once.
@@ -93,10 +112,15 @@ enum Intent {
     Expired { since_ms: i64 },
 }
 
-fn intent(book: &LegBook, now_ms: i64) -> Intent {
-    match book.pause_until_ms {
+fn intent(facts: &Facts<'_>, now_ms: i64) -> Intent {
+    match facts.book.pause_until_ms {
         None => Intent::None,
-        Some(until) if now_ms < until => Intent::Running,
+        Some(until)
+            if now_ms < until
+                && (facts.still < STILL_MAX || planted::is("wall-clock-believed")) =>
+        {
+            Intent::Running
+        }
         Some(until) => Intent::Expired {
             since_ms: now_ms.saturating_sub(until),
         },
@@ -104,8 +128,8 @@ fn intent(book: &LegBook, now_ms: i64) -> Intent {
 }
 
 /// Decides the next step. The caller holds the lease whenever it carries one out.
-pub(crate) fn decide(facts: &Facts<'_>, now_ms: i64) -> Action {
-    let intent = intent(facts.book, now_ms);
+pub fn decide(facts: &Facts<'_>, now_ms: i64) -> Action {
+    let intent = intent(facts, now_ms);
     match facts.view.run {
         RunState::Absent
         | RunState::Incoming
@@ -119,12 +143,23 @@ pub(crate) fn decide(facts: &Facts<'_>, now_ms: i64) -> Action {
 }
 
 fn owns(facts: &Facts<'_>) -> bool {
-    facts.book.owner == Some(facts.machine)
+    facts.book.owner == Some(facts.machine) || planted::is("guard-continues-a-stranger")
+}
+
+/// Says whether a machine stands still although the recorded pause of it should be over: then whoever holds its lease
+/// has had its time, and [`super::FENCE_AFTER`] counts.
+pub fn pause_is_overdue(facts: &Facts<'_>, now_ms: i64) -> bool {
+    let paused = matches!(
+        facts.view.run,
+        RunState::Paused | RunState::PreSwitchover | RunState::PostMigrate
+    );
+    paused && owns(facts) && matches!(intent(facts, now_ms), Intent::Expired { .. })
 }
 
 /// Only a recorded pause of the recorded owner, and only when it should be over.
 fn paused(facts: &Facts<'_>, intent: Intent) -> Action {
-    if !owns(facts) || !matches!(intent, Intent::Expired { .. }) {
+    let overdue = matches!(intent, Intent::Expired { .. });
+    if !owns(facts) || !overdue || planted::is("overdue-pause-left") {
         return Action::Nothing;
     }
     match finish_swaps(facts) {
@@ -156,9 +191,15 @@ fn may_go_on(facts: &Facts<'_>) -> bool {
     }
 }
 
+/// Says whether somebody else's pause of the owner may be under way: then a guest that must not run may look like one that
+/// failed. The pause that is recorded while memory is copied comes at the end of that, and has a state of its own.
+fn pause_lasts(facts: &Facts<'_>, intent: Intent) -> bool {
+    let copying = facts.forking && !planted::is("failed-leg-left-while-copying");
+    owns(facts) && intent == Intent::Running && !copying
+}
+
 fn io_error(facts: &Facts<'_>, intent: Intent) -> Action {
-    // While somebody else's pause lasts, a guest that must not run may look like one that failed.
-    if !may_go_on(facts) || (owns(facts) && intent == Intent::Running) {
+    if !may_go_on(facts) || pause_lasts(facts, intent) {
         return Action::Nothing;
     }
     if !facts.jobs.is_empty() {
@@ -176,13 +217,12 @@ fn io_error(facts: &Facts<'_>, intent: Intent) -> Action {
         Err(why) => Action::Stay(why),
         Ok(drops) if !drops.is_empty() => Action::DropLegs(drops),
         Ok(_) if !facts.probed => Action::Probe,
-        Ok(_) => Action::Stay("a disk failed, and QEMU named no leg".to_owned()),
+        Ok(_) => Action::Stay("a disk failed, and the machine named no leg".to_owned()),
     }
 }
 
 fn running(facts: &Facts<'_>, intent: Intent) -> Action {
-    if !facts.suspects.is_empty() && may_go_on(facts) && !(owns(facts) && intent == Intent::Running)
-    {
+    if !facts.suspects.is_empty() && may_go_on(facts) && !pause_lasts(facts, intent) {
         match drops(facts) {
             Err(why) => return Action::Stay(why),
             Ok(drops) if !drops.is_empty() => return Action::DropLegs(drops),
@@ -190,7 +230,12 @@ fn running(facts: &Facts<'_>, intent: Intent) -> Action {
         }
     }
     match intent {
-        Intent::Expired { since_ms } if owns(facts) && since_ms >= STALE_INTENT_MS => {
+        // While memory is copied the pause that it is about has not begun.
+        Intent::Expired { since_ms }
+            if owns(facts)
+                && since_ms >= STALE_INTENT_MS
+                && (!facts.forking || planted::is("intent-cleared-while-copying")) =>
+        {
             Action::ClearIntent
         }
         _ => Action::Nothing,

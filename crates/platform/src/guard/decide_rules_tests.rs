@@ -115,6 +115,8 @@ fn no_combination_breaks_a_rule() {
                                         },
                                         suspects: suspects.to_vec(),
                                         probed: bits & 8 != 0,
+                                        forking: false,
+                                        still: Duration::ZERO,
                                     };
                                     check_is_safe(&case, &case.decide());
                                     count += 1;
