@@ -78,7 +78,12 @@ impl DiskPort for QemuSystem {
         let graph = conn.graph().await?;
         if graph.disks.contains_key(disk) {
             return match graph.source(disk, &spec.legs) {
-                Ok(DiskSource::Legs(now)) if now == legs => Ok(()),
+                // Which leg leads is the book's business, and may have changed since it was plugged.
+                Ok(DiskSource::Legs(now))
+                    if now.len() == legs.len() && legs.iter().all(|leg| now.contains(leg)) =>
+                {
+                    Ok(())
+                }
                 Ok(other) => Err(error::mismatch(format!(
                     "disk {disk} is plugged into machine {id} already, with {other:?}"
                 ))

@@ -10,6 +10,7 @@ use flipside_platform::{
     Verified, VerifyProgress,
 };
 use std::collections::BTreeSet;
+use tokio::time::Instant;
 
 impl State {
     /// Exchanges the root of a disk whose guest does not run.
@@ -96,13 +97,13 @@ impl State {
         if let Some(plugged) = machine.disks.get(disk).cloned() {
             part.step()?;
             let used = machine.run != RunState::Shutdown
-                && machine
-                    .guest
-                    .as_ref()
-                    .is_some_and(|g| g.mounts.values().any(|m| &m.disk == disk));
+                && machine.guest.as_ref().is_some_and(|g| {
+                    Instant::now() >= g.up_at && g.mounts.values().any(|m| &m.disk == disk)
+                });
             machine.disks.remove(disk);
             machine.leftover.insert(disk.clone(), plugged);
             machine.resyncs.remove(disk);
+            self.boots_without(id, disk);
             if used || role == DiskRole::System {
                 self.violate(format!("{disk} was unplugged from {id} while in use"));
             }
@@ -134,7 +135,8 @@ impl State {
             return Err(PortError::failed(text));
         }
         if let Some(plugged) = machine.disks.get(disk) {
-            if plugged.source == wanted {
+            let now = plugged.legs();
+            if now.len() == legs.len() && legs.iter().all(|leg| now.contains(leg)) {
                 return Ok(());
             }
             let text = format!("Machine {id} has {disk} plugged otherwise.");

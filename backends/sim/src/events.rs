@@ -251,7 +251,7 @@ impl State {
             let leg = legs[usize::try_from(value).unwrap_or(0) % legs.len()];
             // A write to a system disk is only remembered as possible in the line that made it.
             let key = (name.clone(), block);
-            self.truth.maybe.entry(key).or_default().insert(value);
+            self.truth.maybe.entry(key).or_default().insert(value, line);
             if let Some(content) = self.legs.get_mut(&(name.clone(), leg)) {
                 content.blocks[block] = value;
             }

@@ -180,6 +180,25 @@ impl State {
         }
     }
 
+    /// A disk is gone from a guest that is on its way up: it mounts nothing of it, and what needs it does not start.
+    pub(crate) fn boots_without(&mut self, id: MachineId, disk: &DiskName) {
+        let (nofail, services) = (self.options.nofail, self.options.services.clone());
+        let machine = self.machines.get_mut(&id);
+        let guest = machine.and_then(|m| m.guest.as_mut());
+        let Some(guest) = guest.filter(|g| Instant::now() < g.up_at) else {
+            return;
+        };
+        let had = guest.mounts.len();
+        guest.mounts.retain(|_, m| &m.disk != disk);
+        guest.emergency |= guest.mounts.len() < had && !nofail;
+        let mounts = &guest.mounts;
+        let starts = |unit: &String| {
+            let service = services.iter().find(|s| &s.unit == unit);
+            service.is_none_or(|s| s.needs.iter().all(|n| mounts.contains_key(n)))
+        };
+        guest.active.retain(starts);
+    }
+
     /// Shuts the operating system down cleanly.
     pub(crate) fn shut_down(&mut self, id: MachineId) {
         if let Some(machine) = self.machines.get_mut(&id)

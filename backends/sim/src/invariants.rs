@@ -205,7 +205,7 @@ impl State {
 
     fn maybe(&self, disk: &DiskName, block: usize, value: u64) -> bool {
         let values = self.truth.maybe.get(&(disk.clone(), block));
-        values.is_some_and(|v| v.contains(&value))
+        values.is_some_and(|v| v.contains_key(&value))
     }
 
     /// Invariant 5: a system leg holds what it held at the split and what its own side wrote.

@@ -156,7 +156,7 @@ impl State {
                     // What a death left of a write in flight is now what this line has read.
                     for (block, value) in content.blocks.iter().enumerate() {
                         let maybe = self.truth.maybe.get(&(name.clone(), block));
-                        if maybe.is_some_and(|values| values.contains(value)) {
+                        if maybe.is_some_and(|values| values.contains_key(value)) {
                             shadow.copy_block(content, block);
                         }
                     }

@@ -200,8 +200,8 @@ pub(crate) struct Carrier {
 pub(crate) struct Truth {
     /// The last acknowledged value of every data block that was written.
     pub(crate) acked: BTreeMap<DiskName, BTreeMap<usize, u64>>,
-    /// Values of writes that were never acknowledged but may be there.
-    pub(crate) maybe: BTreeMap<(DiskName, usize), BTreeSet<u64>>,
+    /// Values of writes that were never acknowledged but may be there, with the line that made them.
+    pub(crate) maybe: BTreeMap<(DiskName, usize), BTreeMap<u64, MachineId>>,
     /// What every line of machines wrote to its system disks.
     pub(crate) shadow: BTreeMap<(MachineId, DiskName), GuestDisk>,
     /// The line that each system leg belongs to.

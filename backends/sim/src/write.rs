@@ -150,7 +150,10 @@ impl State {
             self.touch(id, &disk, stamp);
         } else if let Some(shadow) = self.truth.shadow.get_mut(&(line, disk.clone())) {
             put(shadow, &write);
-            self.truth.maybe.remove(&key);
+            // It overwrites what its own line left there; the leg of another line still may hold what that one did.
+            if let Some(values) = self.truth.maybe.get_mut(&key) {
+                values.retain(|_, of| *of != line);
+            }
         }
         Ok(Written::Acknowledged)
     }
@@ -171,7 +174,9 @@ impl State {
 
     fn stop_in(&mut self, id: MachineId, write: Write, leg: Option<Leg>) -> PortResult<()> {
         let key = (write.disk.clone(), write.block);
-        self.truth.maybe.entry(key).or_default().insert(write.value);
+        let line = self.machine(id)?.line;
+        let maybe = self.truth.maybe.entry(key).or_default();
+        maybe.insert(write.value, line);
         let machine = self.machine(id)?;
         machine.run = RunState::IoError;
         if let Some(leg) = leg {

@@ -141,8 +141,12 @@ pub(crate) async fn boot_committed(cx: &Cx) -> Result<(), Problem> {
 
 /// Starts a stopped system, or goes on where an earlier start was interrupted.
 pub(crate) async fn on(cx: &Cx) -> Result<(), Problem> {
-    if cx.view_of(system_side(cx)).await?.run.is_present() {
+    let run = cx.view_of(system_side(cx)).await?.run;
+    if run.is_present() {
         let state = cx.state();
+        if run == RunState::IoError && state.operational != OperationalState::Busy {
+            go_on(cx).await?;
+        }
         let idle = state.upgrade == UpgradeState::Idle;
         return if idle && state.operational != OperationalState::Busy {
             finish_start(cx).await
@@ -164,6 +168,20 @@ pub(crate) async fn on(cx: &Cx) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Continues the system's machine when it stands still after an I/O error: what failed may be well again (fault 16). It
+/// repeats the same write, and stops again if not.
+async fn go_on(cx: &Cx) -> Result<(), Problem> {
+    let machine = cx.machine(system_side(cx))?;
+    let _held = cx.exclusive().await?;
+    let owns = cx.book().await?.owner == Some(machine);
+    if !owns || cx.view(machine).await?.run != RunState::IoError {
+        return Ok(());
+    }
+    cx.ports.machine.resume(machine).await?;
+    let text = "the machine stood still after an I/O error and was continued";
+    cx.ledger.log(Severity::Information, text).map(|_| ())
+}
+
 /// Goes on with a start that the end of the server interrupted: the machine is there, and perhaps nobody is served.
 async fn finish_start(cx: &Cx) -> Result<(), Problem> {
     let side = system_side(cx);
@@ -177,9 +195,12 @@ async fn finish_start(cx: &Cx) -> Result<(), Problem> {
         return Ok(());
     }
     let view = cx.view(machine).await?;
-    if !view.link_up {
-        // It has never served, so it is still as it was started.
-        start_linked(cx, side, machine, &book).await?;
+    match (view.link_up, view.run) {
+        (true, _) => {}
+        // Its start was whole; since then the keeper may have given it legs that it was not started with.
+        (false, RunState::Running) => cx.ports.machine.set_link(machine, true).await?,
+        // It has never run, so it is still as it was started.
+        (false, _) => start_linked(cx, side, machine, &book).await?,
     }
     drop(held);
     cx.ports.network.open(machine).await?;

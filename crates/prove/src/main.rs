@@ -29,7 +29,7 @@ struct Args {
     /// What is run in a night: all pairs of core points, 5,000 triples, 1,000,000 seeds.
     #[arg(long, conflicts_with = "release")]
     nightly: bool,
-    /// What is run before a release: the same with 100,000 triples and 10,000,000 seeds.
+    /// What is run before a release: all pairs, 100,000 triples, 10,000,000 seeds.
     #[arg(long)]
     release: bool,
     /// Lists the parts and every crash point by name, and runs nothing else.

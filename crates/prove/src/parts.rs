@@ -215,3 +215,22 @@ fn journal(pool: &Pool) -> Result<Part> {
     }
     Ok(part)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_everything_and_have_nothing_in_common() {
+        let mut all: Vec<u32> = Vec::new();
+        for share in ["1/3", "2/3", "3/3"] {
+            let share: Share = share.parse().expect("reads");
+            all.extend(share.of((0..100).collect()));
+        }
+        all.sort_unstable();
+        assert_eq!(all, (0..100).collect::<Vec<u32>>());
+        for text in ["0/3", "4/3", "3", "a/b", "0/0"] {
+            assert!(text.parse::<Share>().is_err(), "{text}");
+        }
+    }
+}

@@ -64,16 +64,21 @@ impl Ran {
 
 type Kinds = fn(&flipside_backend_sim::Call) -> Vec<flipside_backend_sim::FaultKind>;
 
-/// Pairs of crashes: a sample of all of them, or all of the core points.
+/// Pairs of crashes: a sample of all of them; all of the core points, which are the moments between two changing calls; or
+/// all of them, with every tear of a call on its own.
 pub(crate) fn pairs(pool: &Pool, wanted: &Wanted) -> Result<Part> {
     let sampled = wanted.form == Form::Quick;
     let mut firsts = cases::crash(&clean(&Way::CORE)?);
-    let kinds: Kinds = if sampled {
-        firsts = pick(firsts, QUICK_PAIRS.0, &mut Random::new(wanted.seed, 3));
-        cases::all_crashes
-    } else {
-        firsts.retain(|c| c.plan.to_string().ends_with("crash-after"));
-        cases::core_crashes
+    let kinds: Kinds = match wanted.form {
+        Form::Quick => {
+            firsts = pick(firsts, QUICK_PAIRS.0, &mut Random::new(wanted.seed, 3));
+            cases::all_crashes
+        }
+        Form::Nightly => {
+            firsts.retain(|c| c.plan.to_string().ends_with("crash-after"));
+            cases::core_crashes
+        }
+        Form::Release => cases::all_crashes,
     };
     let points = firsts.len();
     let firsts: Vec<(usize, Case)> = wanted.share.of(firsts.into_iter().enumerate().collect());

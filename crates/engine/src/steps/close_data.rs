@@ -3,7 +3,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Halt, Step};
 use async_trait::async_trait;
-use flipside_model::{DiskRole, Severity, Side, planted};
+use flipside_model::{DiskRole, Problem, ProblemCode, Severity, Side, planted};
 use flipside_platform::RunState;
 
 pub(super) struct CloseData {
@@ -21,10 +21,12 @@ impl Action for CloseData {
             .disks(DiskRole::Data)
             .iter()
             .any(|d| view.disks.contains_key(d));
-        Ok(if plugged && view.run == RunState::Running {
-            Seen::Repeat
-        } else {
-            Seen::Done
+        Ok(match view.run {
+            RunState::Running if plugged => Seen::Repeat,
+            // It may go on at any moment, with its data mounted: nothing may be taken from it before it is known to have
+            // closed it.
+            RunState::Unresponsive | RunState::IoError => Seen::Repeat,
+            _ => Seen::Done,
         })
     }
 
@@ -37,7 +39,11 @@ impl Action for CloseData {
             .filter(|d| view.disks.contains_key(*d))
             .map(|d| d.as_str().to_owned())
             .collect();
-        match close(cx, machine, &plugged).await {
+        let closed = match view.run {
+            RunState::Unresponsive | RunState::IoError => Err(stands_still(self.side).into()),
+            _ => close(cx, machine, &plugged).await,
+        };
+        match closed {
             Ok(()) => Ok(()),
             // The upgraded side hangs or holds on: its machine is ended by the next step, as a power cut would, and
             // the file system's journal brings every synced write back.
@@ -59,6 +65,11 @@ impl Action for CloseData {
     async fn undo(&self, cx: &Cx) -> Step {
         super::mount::mount(cx, self.side).await
     }
+}
+
+fn stands_still(side: Side) -> Problem {
+    let text = format!("the {side} stands still and cannot let go of its data");
+    Problem::new(ProblemCode::Failed, text).about(side.to_string())
 }
 
 async fn close(cx: &Cx, machine: flipside_model::MachineId, plugged: &[String]) -> Step {

@@ -1,0 +1,50 @@
+//! What swarms have found: each of these seeds failed once, and says what was wrong.
+
+use flipside_prove::seeds::{Seed, perform};
+
+fn passes(seed: &str) {
+    let seed = Seed::parse(seed).expect("reads");
+    assert_eq!(
+        perform(&seed).failure,
+        None,
+        "./dev prove --run seed:{seed}"
+    );
+}
+
+// The answer of a machine's start was lost, and the keeper mirrored its disks before the start was gone on with: that start
+// could never be repeated, because the machine had more legs by then, and its link stayed down for ever.
+#[test]
+fn a_start_goes_on_after_its_mirrors_are_whole() {
+    passes("4335:3,25,33,35,39");
+    passes("1256:21,22,26,34,36,37,40,45,57,58,59");
+}
+
+// Both legs of a data disk are plugged, but another one leads since the split was prepared: plugging it for an abort was
+// refused for ever.
+#[test]
+fn an_abort_plugs_a_disk_whose_legs_have_changed_places() {
+    passes("1443:10,11,12,13,14,15,16,17,18,19,21,22,23,24,25,26,27,28,29,31,36,38,44");
+}
+
+// An Upgrade Side that hung counted as one that had closed its data; it went on in time to have its disks unplugged under
+// its applications (fault 29).
+#[test]
+fn a_side_that_hangs_has_not_closed_its_data() {
+    passes("2085:15,16,17,33,34,39,41,42,43");
+}
+
+// After the commit the machine stood still at an I/O error of a leg that was healed later, and nothing continued it
+// (fault 16).
+#[test]
+fn a_machine_that_stands_still_is_continued_when_the_system_is_started() {
+    passes("3782:8,10,11,12,15,31,37,38,39");
+}
+
+// The simulation's own mistakes: what a death left on one side's leg was forgotten when the other side wrote the same
+// block; and a guest that restarted had its disks mounted before it was up.
+#[test]
+fn what_a_death_left_is_remembered_for_each_side() {
+    passes("3546:2,3,7,9,10,12,19,20,21,23");
+    passes("5183:11,12,13,21,22,30,31,32,40,42,50,51,53,55");
+    passes("3946:3,5,7,10,11,13,14,31,32,33");
+}
