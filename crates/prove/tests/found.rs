@@ -40,6 +40,14 @@ fn a_machine_that_stands_still_is_continued_when_the_system_is_started() {
     passes("3782:8,10,11,12,15,31,37,38,39");
 }
 
+// A merge failed when the Upgrade Side had begun to take a data disk and had not taken over yet which blocks of it the other
+// leg lacks. The abort stored that side's empty bitmap over the carrier: the legs were called equal and differed.
+#[test]
+fn a_carrier_is_never_stored_over_what_it_still_holds() {
+    passes("5917:4,5,6,10,11,12,13,15,16,18,21,22,24,26,27");
+    passes("5866:4,5,6,7,8,9,11,12,13,14,15,26,47");
+}
+
 // The simulation's own mistakes: what a death left on one side's leg was forgotten when the other side wrote the same
 // block; and a guest that restarted had its disks mounted before it was up.
 #[test]

@@ -4,8 +4,8 @@
 //! server. Network down here comes before network up there (invariant 18).
 
 use super::{Action, Seen};
-use crate::context::{Cx, Step};
-use crate::devices;
+use crate::context::{Cx, Exclusive, Step};
+use crate::{devices, legs};
 use async_trait::async_trait;
 use flipside_model::{
     DiskName, DiskRole, Fact, Leg, MachineId, Severity, Side, StaleReason, planted,
@@ -60,7 +60,7 @@ impl Action for Release {
                 cx.ports.machine.set_link(machine, false).await?;
             }
             for disk in cx.disks(DiskRole::Data) {
-                carry_unfinished(cx, machine, &disk).await?;
+                carry_unfinished(cx, &held, machine, &disk).await?;
                 cx.ports.disk.unplug(machine, &disk).await?;
             }
         }
@@ -105,7 +105,12 @@ async fn may_let_go(cx: &Cx, side: Side, machine: MachineId) -> Step {
 }
 
 /// A data mirror whose resynchronisation was given up takes its remaining bitmap along (design 3.8).
-async fn carry_unfinished(cx: &Cx, machine: MachineId, disk: &DiskName) -> Step {
+async fn carry_unfinished(
+    cx: &Cx,
+    held: &Exclusive<'_>,
+    machine: MachineId,
+    disk: &DiskName,
+) -> Step {
     let book = cx.book().await?;
     let stale = book
         .disks
@@ -117,6 +122,14 @@ async fn carry_unfinished(cx: &Cx, machine: MachineId, disk: &DiskName) -> Step 
         .get(disk)
         .is_some_and(|d| d.dirty_bytes.is_some());
     if !(stale && tracked) {
+        return Ok(());
+    }
+    // There is one carrier for each disk, and storing replaces it. When this side had only begun to take the disk, what the
+    // other one left is in no bitmap yet.
+    if cx.facts().carried.contains_key(disk) && cx.ports.disk.carry_in(machine, disk).await.is_err()
+    {
+        cx.edit_book(held, |book| legs::distrust_bitmap(book, disk))
+            .await?;
         return Ok(());
     }
     match cx.ports.disk.carry_out(machine, disk).await {
