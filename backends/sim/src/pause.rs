@@ -1,6 +1,7 @@
 //! The rule of ten seconds: nothing flipside does leaves a running production paused for longer (invariant 23).
 
 use crate::state::State;
+use crate::world::SimWorld;
 use flipside_model::MachineId;
 use flipside_platform::RunState;
 use flipside_platform::guard::PAUSE_MAX;
@@ -15,6 +16,13 @@ pub(crate) struct PauseWatch {
     since: Option<Instant>,
     /// When the server was dead and no guard was well, the last time.
     alone: Option<Instant>,
+}
+
+impl SimWorld {
+    /// Nobody on the host gets any time until then, neither server nor guard: it does not count as a pause.
+    pub fn starve_until(&self, until: Instant) {
+        self.with(|s| s.pause.alone = Some(until));
+    }
 }
 
 impl State {
