@@ -48,6 +48,8 @@ pub struct Bench {
     pub away: Duration,
     /// How often a server was started.
     pub starts: u32,
+    /// Whether somebody else may ask for an abort.
+    pub not_alone: bool,
     guard: JoinHandle<()>,
     client: JoinHandle<()>,
 }
@@ -124,6 +126,7 @@ impl Bench {
             config: config(),
             away: Duration::ZERO,
             starts: 0,
+            not_alone: false,
             guard,
             client,
         };
@@ -294,6 +297,16 @@ impl Bench {
         self.reach_from(Some(command), command, goal).await
     }
 
+    /// Says whether an abort of somebody else's runs.
+    fn aborting(&self) -> bool {
+        let status = self.system.as_ref().map(System::status);
+        self.not_alone
+            && status.is_some_and(|status| {
+                status.upgrade_state == UpgradeState::Abort
+                    && status.operational_state == OperationalState::Busy
+            })
+    }
+
     /// The same, when `next` is what is asked first; without it, what is under way is waited for.
     pub async fn reach_from(
         &mut self,
@@ -315,6 +328,10 @@ impl Bench {
                 }
                 (Some(_), Some(command)) => match self.command(command).await {
                     Ok(end) => end,
+                    // Somebody else was first, and the abort has begun: its end is waited for.
+                    Err(problem) if problem.code == ProblemCode::Refused && self.aborting() => {
+                        self.settled().await
+                    }
                     Err(problem) if problem.code == ProblemCode::Refused => {
                         return Err(format!("{command} was refused: {problem:?}"));
                     }

@@ -111,6 +111,7 @@ pub fn perform(plan: &Plan) -> Outcome {
             bench.world.clear_trace();
             plan.faults.iter().for_each(|f| bench.world.plan(f.clone()));
             plan.guard.iter().for_each(|f| bench.world.plan_guard(*f));
+            bench.not_alone = abort_at.is_some();
             let second = abort_at.map(|at| second_administrator(&bench, at));
             let result = story(&mut bench, plan.way).await;
             if let Some(second) = second {
