@@ -5,7 +5,7 @@ use crate::bench::{Bench, End};
 use flipside_backend_sim::{GuestFault, LegFault, SimOptions};
 use flipside_model::api::PowerAction;
 use flipside_model::{
-    Command, DiskName, DiskRole, Leg, OperationalState as O, Side, UpgradeState as S,
+    Command, DiskName, DiskRole, Leg, OperationalState as O, ProblemCode, Side, UpgradeState as S,
 };
 use std::time::Duration;
 
@@ -234,7 +234,15 @@ async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
 /// Commands something, aborts it in the middle of a call, and goes on until the abort is done.
 async fn abort_while(bench: &mut Bench, command: Command, call: &str) -> Result<S, String> {
     let seen = bench.world.called();
-    match bench.send(command).await {
+    let mut taken = bench.send(command).await;
+    for _ in 0..10 {
+        // It was not taken down: the administrator reads why and asks again.
+        if !matches!(&taken, Err(problem) if problem.code != ProblemCode::Refused) {
+            break;
+        }
+        taken = bench.send(command).await;
+    }
+    match taken {
         Ok(true) => {}
         Ok(false) => return bench.reach(Command::Abort, S::Abort).await.or(Ok(S::Idle)),
         Err(problem) => return Err(problem.to_string()),
