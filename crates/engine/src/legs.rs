@@ -41,6 +41,19 @@ pub(crate) async fn reconcile(
     Ok(())
 }
 
+/// A fork was given up after legs had been taken apart: no machine has the others, which miss writes from now on.
+pub(crate) fn nobody_has_the_others(book: &mut LegBook) {
+    for pair in book.disks.values_mut() {
+        let other = pair.authority.other();
+        if pair.get(pair.authority).role == LegRole::Original
+            || pair.get(other).role == LegRole::Frozen
+        {
+            pair.get_mut(pair.authority).role = LegRole::Live;
+            pair.get_mut(other).role = LegRole::Stale(StaleReason::Session);
+        }
+    }
+}
+
 /// Lets all duplexed disks be decided by the enclosure of the first system disk, so that Production keeps one
 /// enclosure and the Upgrade Side gets the other (SM-25).
 pub(crate) fn align_authority(book: &mut LegBook, spec: &SystemSpec) {

@@ -59,8 +59,11 @@ impl Action for Fork {
                 machine: None,
             })?;
             legs::reconcile(cx, &held, production).await?;
-            cx.edit_book(&held, |book| book.pause_until_ms = None)
-                .await?;
+            cx.edit_book(&held, |book| {
+                legs::nobody_has_the_others(book);
+                book.pause_until_ms = None;
+            })
+            .await?;
         }
         result
     }
