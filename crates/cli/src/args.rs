@@ -64,7 +64,7 @@ pub(crate) enum Command {
     /// Compare the legs of disks
     #[command(subcommand)]
     Disk(commands::disk::Command),
-    /// Make, edit, show and check upgrade configuration files
+    /// Make, edit, show, list and check upgrade configuration files
     #[command(subcommand)]
     Config(commands::config::Command),
     /// Check whether a system is ready for an upgrade; changes nothing

@@ -17,6 +17,8 @@ const COMMANDS: &[&[&str]] = &[
     &["config", "edit"],
     &["config", "show"],
     &["config", "check"],
+    &["config", "list"],
+    &["config", "schema"],
     &["check"],
     &["split"],
     &["run"],

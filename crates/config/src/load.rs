@@ -1,13 +1,15 @@
 //! Reads configuration files from disk.
 
-use crate::file::parse;
+use crate::nest::Unfetched;
+use crate::resolve::{Resolved, gather, to_send};
 use flipside_model::api::ConfigText;
-use flipside_model::{Problem, ProblemCode, UpgradeConfig};
+use flipside_model::{Problem, ProblemCode};
+use rustix::fs::{Mode, OFlags, openat};
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-/// The largest configuration file, in bytes: far above any real one, far below what could hurt the server.
+/// The largest configuration, in bytes, all files together: far above any real one, far below what could hurt the server.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
 
 /// The extension of configuration files, spelled as the guide spells it (CF-08).
@@ -29,7 +31,7 @@ fn has_extension(path: &Path) -> bool {
         .is_some_and(|name| name.to_string_lossy().ends_with(EXTENSION))
 }
 
-/// Reads the text of a configuration file; `NAME` finds `NAME.Config`.
+/// Reads the text of one configuration file, without those it calls; `NAME` finds `NAME.Config`.
 ///
 /// Only a regular file of at most [`MAX_FILE_BYTES`] in UTF-8 is read. The text is not parsed.
 pub fn read(path: &Path) -> Result<ConfigText, Problem> {
@@ -45,40 +47,107 @@ pub fn read(path: &Path) -> Result<ConfigText, Problem> {
         ))
         .advise(format!("rename it to `{shown}`")));
     }
-    // Looked at before it is opened: opening a named pipe would wait for ever.
-    let regular = |meta: std::fs::Metadata| meta.is_file();
-    let cannot = |error: &std::io::Error| usage(format!("`{shown}` cannot be read")).because(error);
-    match std::fs::metadata(&found) {
-        Ok(meta) if !regular(meta.clone()) => {
-            return Err(usage(format!("`{shown}` is not a regular file")));
+    let file = openat(rustix::fs::CWD, &found, READ, Mode::empty()).map_err(|error| {
+        let error = std::io::Error::from(error);
+        if error.kind() == ErrorKind::NotFound {
+            return usage(format!("the configuration file `{shown}` does not exist"))
+                .advise(format!("`flipside config new {shown}` makes one"));
         }
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            return Err(
-                usage(format!("the configuration file `{shown}` does not exist"))
-                    .advise(format!("`flipside config new {shown}` makes one")),
-            );
-        }
-        Err(error) => return Err(cannot(&error)),
-    }
-    let file = File::open(&found).map_err(|error| cannot(&error))?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| cannot(&error))?;
-    if bytes.len() > MAX_FILE_BYTES {
-        return Err(usage(format!(
-            "`{shown}` is larger than {MAX_FILE_BYTES} bytes"
-        )));
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|error| usage(format!("`{shown}` is not text in UTF-8")).because(&error))?;
-    Ok(ConfigText { path: found, text })
+        usage(format!("`{shown}` cannot be read")).because(&error)
+    })?;
+    let text = contents(File::from(file), MAX_FILE_BYTES).map_err(|unfetched| {
+        let mut problem = usage(format!("`{shown}` {}", unfetched.why));
+        problem.causes.extend(unfetched.cause);
+        problem
+    })?;
+    Ok(ConfigText {
+        path: found,
+        text,
+        children: Vec::new(),
+    })
 }
 
-/// Reads and checks a configuration file; returns what was read as well, to be sent to the server.
-pub fn load(path: &Path) -> Result<(ConfigText, UpgradeConfig), Problem> {
+/// For reading, without waiting for the writer of a named pipe and without getting a terminal.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+
+/// Reads a file that is open: what is checked is what is read (security checklist 17).
+fn contents(file: File, limit: usize) -> Result<String, Unfetched> {
+    let failed = |error: &std::io::Error| Unfetched {
+        why: "cannot be read".to_owned(),
+        cause: Some(error.to_string()),
+    };
+    let refused = |why: String| Err(Unfetched { why, cause: None });
+    let meta = file.metadata().map_err(|error| failed(&error))?;
+    if !meta.is_file() {
+        return refused("is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(limit as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| failed(&error))?;
+    if bytes.len() > MAX_FILE_BYTES {
+        return refused(format!("is larger than {MAX_FILE_BYTES} bytes"));
+    }
+    // A child over what is left of the limit may be cut within a character; its length is refused first.
+    if bytes.len() > limit {
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| Unfetched {
+        why: "is not text in UTF-8".to_owned(),
+        cause: Some(error.to_string()),
+    })
+}
+
+/// Reads and checks a configuration file with everything it calls; returns what is sent to the server as well.
+pub fn load(path: &Path) -> Result<(ConfigText, Resolved), Problem> {
     let text = read(path)?;
-    let config = parse(&text.path, &text.text)?;
-    Ok((text, config))
+    resolve_beside(&text.path, &text.text)
+}
+
+/// Checks a text as the file of that name, with the children that lie beside that file.
+///
+/// The directory is opened once and children are opened in it by their names only: never a link, never elsewhere (CF-29,
+/// security checklist 17).
+pub fn resolve_beside(path: &Path, text: &str) -> Result<(ConfigText, Resolved), Problem> {
+    // A link to the first file is followed, as for every file that a user names; its children lie beside the file itself.
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let directory = match real.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut opened = None;
+    let resolved = gather(path, text, &mut |name, limit| {
+        let failed = |error: rustix::io::Errno| {
+            let error = std::io::Error::from(error);
+            Unfetched {
+                why: "cannot be read".to_owned(),
+                cause: Some(error.to_string()),
+            }
+        };
+        if opened.is_none() {
+            let dir = openat(rustix::fs::CWD, directory, flags, Mode::empty());
+            opened = Some(dir.map_err(failed)?);
+        }
+        let Some(dir) = &opened else {
+            return Err(failed(rustix::io::Errno::NOENT));
+        };
+        match openat(dir, name, READ | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(file) => contents(File::from(file), limit),
+            Err(rustix::io::Errno::NOENT) => Err(Unfetched {
+                why: "does not exist".to_owned(),
+                cause: None,
+            }),
+            Err(rustix::io::Errno::LOOP) => Err(Unfetched {
+                why: "is a symbolic link".to_owned(),
+                cause: None,
+            }),
+            Err(error) => Err(failed(error)),
+        }
+    })?;
+    resolved.staged()?;
+    Ok((to_send(path.to_owned(), &resolved), resolved))
 }

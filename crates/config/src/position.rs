@@ -3,6 +3,7 @@
 use flipside_model::{Problem, ProblemCode};
 use std::ops::Range;
 use std::path::Path;
+use toml::Spanned;
 
 /// Escapes control characters, because messages quote what stands in a file and are written to logs as single lines.
 pub(crate) fn printable(text: &str) -> String {
@@ -17,6 +18,16 @@ pub(crate) fn printable(text: &str) -> String {
     out
 }
 
+/// A value with the place at which a file gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given<T> {
+    pub(crate) value: T,
+    /// Its bytes in the file.
+    pub(crate) span: Range<usize>,
+    /// Its line, from 1.
+    pub(crate) line: usize,
+}
+
 /// A file being checked.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
@@ -25,6 +36,17 @@ pub(crate) struct Source<'a> {
 }
 
 impl Source<'_> {
+    /// Keeps a value with its place.
+    pub(crate) fn at<T>(&self, span: Range<usize>, value: T) -> Given<T> {
+        let (line, _) = self.line_and_column(span.start);
+        Given { value, span, line }
+    }
+
+    /// Keeps a value as it was read with its place.
+    pub(crate) fn given<T: Clone>(&self, value: &Spanned<T>) -> Given<T> {
+        self.at(value.span(), value.get_ref().clone())
+    }
+
     /// Makes the refusal of what stands at a place: `FILE:LINE:COLUMN: message`.
     pub(crate) fn refuse(&self, span: Range<usize>, message: impl AsRef<str>) -> Problem {
         let (line, column) = self.line_and_column(span.start);

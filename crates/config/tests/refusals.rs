@@ -2,10 +2,12 @@
 
 use flipside_config::{
     MAX_FILE_BYTES, load, parse, parse_mac, parse_network, parse_publish, parse_size, read,
-    template, with_extension,
+    resolve, template, with_extension,
 };
+use flipside_model::api::ConfigText;
 use flipside_model::{
-    AcceptLoss, NetworkSpec, Problem, ProblemCode, QUIESCE_UNITS, Timeouts, UpgradeConfig,
+    AcceptLoss, ConfigFile, NetworkSpec, Problem, ProblemCode, QUIESCE_UNITS, Timeouts,
+    UpgradeConfig,
 };
 use std::path::{Path, PathBuf};
 
@@ -58,15 +60,24 @@ fn the_template_with_its_examples_switched_on_is_valid() {
         let example = line.strip_prefix("# ").filter(|l| {
             l.starts_with("[[") || l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '))
         });
-        if !line.starts_with("services = ") {
+        if !line.starts_with("services = ") && !line.starts_with("children = ") {
             on.push_str(example.unwrap_or(line));
             on.push('\n');
         }
     }
     // The example replaces the list and takes something out of the default one.
     let on = on.replace("\nunits = ", "\n# units = ");
-    let config = parse(Path::new("on.Config"), &on).expect("valid");
+    let text = ConfigText {
+        path: PathBuf::from("on.Config"),
+        text: on,
+        children: vec![ConfigFile {
+            name: "db.Config".to_owned(),
+            text: "version = 1".to_owned(),
+        }],
+    };
+    let config = resolve(&text).expect("valid").config;
     assert_eq!(config.services.len(), 2);
+    assert_eq!(config.system_disks.len(), 1);
     assert_eq!(config.health.len(), 1);
     assert_eq!(config.timeouts, Timeouts::default());
 }
@@ -205,6 +216,67 @@ fn every_refusal_names_file_line_and_column() {
         (
             "version = 1\n[[health]]",
             "2:1: missing field `command`",
+            "",
+        ),
+        // CF-29: what a child's name may be.
+        (
+            "version = 1\nchildren = [\"apps/db.Config\"]",
+            "2:13: the child `apps/db.Config` has a slash in it",
+            "write its name only",
+        ),
+        (
+            "version = 1\nchildren = [{ file = \"../db.Config\" }]",
+            "2:13: the child `../db.Config` has a slash in it",
+            "",
+        ),
+        (
+            "version = 1\nchildren = [\"..\"]",
+            "2:13: the child `..` begins with a dot",
+            "",
+        ),
+        (
+            "version = 1\nchildren = [\"a\\u0000.Config\"]",
+            "2:13: the child `a\\0.Config` begins with a dot, has a control character",
+            "",
+        ),
+        (
+            "version = 1\nchildren = [\"db\"]",
+            "2:13: the child `db` does not end with `.Config`",
+            "did you mean `db.Config`?",
+        ),
+        (
+            "version = 1\nchildren = [\"\"]",
+            "2:13: the name of a child is empty",
+            "",
+        ),
+        (
+            "version = 1\nchildren = [{ file = \"a.Config\", enabled = false }, \"a.Config\"]",
+            "2:53: the child `a.Config` is listed twice",
+            "",
+        ),
+        (
+            "version = 1\nchildren = [{ file = \"a.Config\", enabeld = false }]",
+            "2:34: unknown key `enabeld`",
+            "did you mean `enabled`?",
+        ),
+        (
+            "version = 1\nchildren = [5]",
+            "2:13: invalid type: integer `5`, expected the name of a file",
+            "",
+        ),
+        (
+            "version = 1\nchildren = [{ enabled = true }]",
+            "2:13: missing field `file`",
+            "",
+        ),
+        (
+            "version = 1\n[disks]\nsystem = [\"a b\"]",
+            "3:11: disk `a b` is not a valid name",
+            "",
+        ),
+        (
+            "version = 1\n[disks]\nsystem = [\"data0\", \"data0\"]",
+            "3:20: the disk `data0` is listed twice",
             "",
         ),
         (

@@ -10,7 +10,7 @@ mod oracle;
 mod targets;
 
 pub use targets::{
-    agent, agent_client, api, config, graph, guard, guest, image, journal, legbook, qmp,
+    agent, agent_client, api, config, graph, guard, guest, image, journal, legbook, nested, qmp,
     qmp_client, story, text, values,
 };
 
@@ -29,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     ("image", image),
     ("journal", journal),
     ("legbook", legbook),
+    ("nested", nested),
     ("qmp", qmp),
     ("qmp_client", qmp_client),
     ("story", story),

@@ -100,5 +100,5 @@ macro_rules! targets {
 }
 
 targets! {
-    agent agent_client api config graph guard guest image journal legbook qmp qmp_client story text values
+    agent agent_client api config graph guard guest image journal legbook nested qmp qmp_client story text values
 }

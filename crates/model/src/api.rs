@@ -6,6 +6,7 @@
 //! | `GET /v1/systems` | – | list of [`crate::Status`] |
 //! | `POST /v1/systems` | [`CreateRequest`] | lines of [`CreateEvent`] |
 //! | `GET /v1/systems/NAME` | – | [`crate::Status`] |
+//! | `GET /v1/systems/NAME/config` | – | [`StagedConfig`] |
 //! | `GET /v1/systems/NAME/spec` | – | [`crate::SystemSpec`] |
 //! | `DELETE /v1/systems/NAME` | – | 204 |
 //! | `POST /v1/systems/NAME/power` | [`PowerRequest`] | [`crate::Status`] |
@@ -177,6 +178,20 @@ pub struct ConfigText {
     pub path: PathBuf,
     /// Its text.
     pub text: String,
+    /// The files it calls, and those they call. They lie in its directory; the server opens none of them (CF-05).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<crate::ConfigFile>,
+}
+
+/// The configuration in force: the session's staging copy, or without a session the one checked last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedConfig {
+    /// The session that it was frozen for, none without a session.
+    pub session: Option<crate::SessionId>,
+    /// File name, none without one.
+    pub name: Option<String>,
+    /// The settings, with the text of every file they were read from.
+    pub config: crate::UpgradeConfig,
 }
 
 /// Asks for the next step of a session.

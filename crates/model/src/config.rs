@@ -1,6 +1,6 @@
 //! The resolved settings of one upgrade, frozen into the session at its start (CF-05, invariant 20).
 
-use crate::ServiceName;
+use crate::{DiskName, ServiceName};
 use serde::{Deserialize, Serialize};
 
 /// What acts by itself on a Debian server and is stopped on the Upgrade Side, so that nothing is done twice
@@ -102,6 +102,16 @@ impl Default for Timeouts {
     }
 }
 
+/// A configuration file as it was read: kept with the settings that it gave (CF-05).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    /// Its name, without a directory.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
 /// All settings of one upgrade after parsing, nesting and merging.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpgradeConfig {
@@ -123,6 +133,12 @@ pub struct UpgradeConfig {
     pub timeouts: Timeouts,
     /// Leave the throw-away copy of the data on the Upgrade Side (rehearsal).
     pub rehearsal: bool,
+    /// Disks to upgrade besides the mandatory system disks; nothing uses them yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub system_disks: Vec<DiskName>,
+    /// The staging copy: the file and every file it calls, as they were read (CF-05). The first one is the parent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<ConfigFile>,
 }
 
 impl UpgradeConfig {

@@ -21,7 +21,7 @@ mod system;
 
 pub use command::Command;
 pub use config::{
-    AcceptLoss, DATA_PATHS, HealthCheck, MAX_TIMEOUT_SECONDS, QUIESCE_UNITS, Timeouts,
+    AcceptLoss, ConfigFile, DATA_PATHS, HealthCheck, MAX_TIMEOUT_SECONDS, QUIESCE_UNITS, Timeouts,
     UpgradeConfig,
 };
 pub use disk::{DiskName, DiskRole, Leg, MirrorStatus};

@@ -15,9 +15,9 @@ use flipside_model::{Problem, ProblemCode, Status, SystemSpec};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Requests but file copies are small: 2 MiB hold a configuration file of 1 MiB, escaped. How deep their JSON may nest is
-/// bounded as well: by their types, and by the parser (128).
-const MAX_BODY: usize = 2 << 20;
+/// Requests but file copies are small: 2 MiB hold a configuration of 1 MiB, escaped, and the rest the names of its 64 files.
+/// How deep their JSON may nest is bounded as well: by their types, and by the parser (128).
+const MAX_BODY: usize = (2 << 20) + (64 << 10);
 
 /// How long a client may take to send such a request: a local one needs milliseconds.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -34,6 +34,7 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
         .route("/v1/systems", get(list).post(create::create))
         .route("/v1/systems/{name}", get(status).delete(delete))
         .route("/v1/systems/{name}/spec", get(spec))
+        .route("/v1/systems/{name}/config", get(session_routes::config))
         .route("/v1/systems/{name}/power", post(session_routes::power))
         .route("/v1/systems/{name}/session", post(session_routes::session))
         .route("/v1/systems/{name}/restart", post(session_routes::restart))

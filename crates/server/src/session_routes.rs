@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use flipside_engine::Request;
 use flipside_model::Status;
-use flipside_model::api::{Accepted, PowerRequest, RestartRequest, SessionRequest};
+use flipside_model::api::{Accepted, PowerRequest, RestartRequest, SessionRequest, StagedConfig};
 use std::sync::Arc;
 
 pub(crate) async fn session(
@@ -17,7 +17,8 @@ pub(crate) async fn session(
     let system = registry.get(&name).await?;
     let config = match (request.config, request.no_config) {
         (Some(file), _) => {
-            let config = flipside_config::parse(&file.path, &file.text)?;
+            // Only what was sent: no path that a client names is opened. The session keeps these texts (CF-05).
+            let config = flipside_config::resolve(&file)?.staged()?;
             let shown = file
                 .path
                 .file_name()
@@ -38,6 +39,19 @@ pub(crate) async fn session(
             )
             .await?,
     ))
+}
+
+/// Returns the staging copy of the session, or the configuration checked last.
+pub(crate) async fn config(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+) -> Answer<Json<StagedConfig>> {
+    let state = registry.get(&name).await?.state();
+    Ok(Json(StagedConfig {
+        session: state.session,
+        name: state.config_name.clone(),
+        config: flipside_model::UpgradeConfig::clone(&state.settings()),
+    }))
 }
 
 pub(crate) async fn power(

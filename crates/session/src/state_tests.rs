@@ -114,6 +114,51 @@ fn a_skipped_stage_is_refused_and_changes_nothing() {
     assert_eq!(state, before);
 }
 
+// Invariant 20, CF-05. Fault 65: whatever is sent while a session is open, its configuration stays the one that it began
+// with, in every stage; and a replay brings back the texts as well. CF-40: it is there for the next session too.
+#[test]
+fn the_configuration_of_a_session_is_frozen_with_its_texts() {
+    let frozen = UpgradeConfig {
+        title: "frozen".to_owned(),
+        files: vec![flipside_model::ConfigFile {
+            name: "web.Config".to_owned(),
+            text: "version = 1\ntitle = \"frozen\"\n".to_owned(),
+        }],
+        ..UpgradeConfig::none()
+    };
+    let mut tape = whole_session();
+    for entry in &mut tape.0 {
+        if let Record::Session { config, .. } = &mut entry.record {
+            **config = frozen.clone();
+        }
+    }
+    let begun = |e: &Entry| matches!(e.record, Record::Session { .. });
+    let begin = tape.0.iter().position(begun).expect("a session") + 2;
+    let mut refused = 0;
+    for end in begin..=tape.0.len() {
+        let text = serde_json::to_string(&tape.0[..end]).expect("written");
+        let read: Vec<Entry> = serde_json::from_str(&text).expect("read");
+        let mut state = replay(&read).expect("legal");
+        assert_eq!(*state.settings(), frozen);
+        if state.upgrade == UpgradeState::Idle {
+            continue;
+        }
+        let other = Record::Config {
+            name: Some("other.Config".to_owned()),
+            config: Box::new(UpgradeConfig::none()),
+        };
+        let entry = Entry {
+            seq: end as u64 + 1,
+            at_ms: 0,
+            record: other,
+        };
+        assert!(state.apply(&entry).is_err(), "{}", state.upgrade);
+        assert_eq!(*state.settings(), frozen);
+        refused += 1;
+    }
+    assert!(refused > 20, "every stage of the session was tried");
+}
+
 // Fault 1: the server ended between the session's record and its first stage. Nothing had been done, and
 // everything is as it was before the command.
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::recent;
 use crate::session::{self, Ask};
 use flipside_model::api::ConfigText;
 use flipside_model::{Command, SystemName};
@@ -17,7 +18,9 @@ const EXAMPLES: &str = "\
 Examples:
   flipside check web --config web.Config
   flipside check               the only system, with the configuration checked last
-  flipside check --no-config";
+  flipside check --no-config
+
+A name without a slash is looked for in the working directory, then in the directory used last.";
 
 #[derive(Debug, clap::Args)]
 #[command(long_about = LONG, after_help = EXAMPLES)]
@@ -35,19 +38,23 @@ pub(crate) struct Args {
 pub(crate) async fn run(ctx: &Context, args: Args) -> Result<(), Failure> {
     let ask = Ask {
         no_config: args.no_config,
-        config: load(args.config)?,
+        config: load(ctx, args.config)?,
         ..Ask::plain(args.system.as_ref(), Command::Check)
     };
     session::run(ctx, ask).await
 }
 
-/// Reads and checks a configuration file before anything is asked of the server.
-pub(crate) fn load(path: Option<PathBuf>) -> Result<Option<ConfigText>, Failure> {
+/// Finds, reads and checks a configuration file, with everything it calls, before anything is asked of the server.
+pub(crate) fn load(ctx: &Context, path: Option<PathBuf>) -> Result<Option<ConfigText>, Failure> {
     let Some(path) = path else {
         return Ok(None);
     };
-    let (text, _) = flipside_config::load(&path)?;
+    let opened = recent::open(&path)?;
+    if let Some(note) = &opened.note {
+        ctx.say(note)?;
+    }
     // The server may run elsewhere in the file system: it is told the whole path.
-    let path = std::fs::canonicalize(&text.path).unwrap_or(text.path);
+    let text = opened.text;
+    let path = std::fs::canonicalize(&text.path).unwrap_or_else(|_| text.path.clone());
     Ok(Some(ConfigText { path, ..text }))
 }

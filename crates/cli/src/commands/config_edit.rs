@@ -1,18 +1,33 @@
 //! `flipside config edit`: the file itself changes only to something that checks.
 
+use super::config::EditArgs;
 use crate::confirm;
 use crate::context::Context;
 use crate::failure::{Failure, problem_text};
-use flipside_config::{EXTENSION, parse, read};
+use crate::recent;
+use flipside_config::{
+    draft_path, exists_already, read, resolve_beside, save, save_as, with_extension,
+};
 use flipside_model::{Problem, ProblemCode};
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-pub(crate) fn run(ctx: &Context, given: &Path) -> Result<(), Failure> {
-    let before = read(given)?;
-    let path = std::fs::canonicalize(&before.path).unwrap_or(before.path);
-    let draft = draft_path(&path);
+pub(crate) fn run(ctx: &Context, args: &EditArgs) -> Result<(), Failure> {
+    let (given, note) = recent::locate(&args.file);
+    if let Some(note) = note {
+        ctx.say(&note)?;
+    }
+    let before = read(&given)?;
+    let new = args.save_as.as_deref().map(with_extension);
+    if let Some(new) = new.as_ref().filter(|new| new.exists()) {
+        return Err(exists_already(new).into());
+    }
+    // A link to the file is the file: the draft and the children lie beside it.
+    let path = new.clone().unwrap_or_else(|| {
+        std::fs::canonicalize(&before.path).unwrap_or_else(|_| before.path.clone())
+    });
+    let draft = draft_path(&path, "draft");
     let problem = |what: &str, path: &Path, error: &std::io::Error| {
         let message = format!("cannot {what} `{}`", path.display());
         Failure::from(Problem::new(ProblemCode::Failed, message).because(error))
@@ -20,15 +35,24 @@ pub(crate) fn run(ctx: &Context, given: &Path) -> Result<(), Failure> {
     std::fs::File::create_new(&draft)
         .and_then(|mut file| file.write_all(before.text.as_bytes()))
         .map_err(|error| problem("make a draft", &draft, &error))?;
-    loop {
+    let kept = |refused: Problem| {
+        let changed = if new.is_some() { "written" } else { "changed" };
+        Failure::from(refused.advise(format!(
+            "`{}` was not {changed}; what you typed is in `{}`",
+            path.display(),
+            draft.display()
+        )))
+    };
+    let text = loop {
         edit(&draft)?;
         let text = read(&draft)?.text;
-        if text == before.text {
+        if text == before.text && new.is_none() {
             std::fs::remove_file(&draft).map_err(|error| problem("remove", &draft, &error))?;
+            recent::remember(&path);
             return ctx.say("nothing was changed");
         }
-        let Err(refused) = parse(&path, &text) else {
-            break;
+        let Err(refused) = resolve_beside(&path, &text) else {
+            break text;
         };
         if std::io::stdin().is_terminal() {
             let question = format!("{}Edit it again?", problem_text("error: ", &refused));
@@ -36,28 +60,16 @@ pub(crate) fn run(ctx: &Context, given: &Path) -> Result<(), Failure> {
                 continue;
             }
         }
-        return Err(Failure::from(refused.advise(format!(
-            "`{}` was not changed; what you typed is in `{}`",
-            path.display(),
-            draft.display()
-        ))));
-    }
-    let mode = std::fs::metadata(&path).map(|meta| meta.permissions());
-    mode.and_then(|mode| std::fs::set_permissions(&draft, mode))
-        .and_then(|()| std::fs::File::open(&draft)?.sync_all())
-        .and_then(|()| std::fs::rename(&draft, &path))
-        .map_err(|error| problem("save", &path, &error))?;
+        return Err(kept(refused));
+    };
+    let saved = match &new {
+        Some(new) => save_as(new, &text),
+        None => save(&path, &text),
+    };
+    saved.map_err(kept)?;
+    std::fs::remove_file(&draft).map_err(|error| problem("remove", &draft, &error))?;
+    recent::remember(&path);
     ctx.say(&format!("`{}` was saved", path.display()))
-}
-
-/// A draft lies beside the file, so that saving it is one rename.
-fn draft_path(path: &Path) -> PathBuf {
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let stem = name.strip_suffix(EXTENSION).unwrap_or(&name);
-    path.with_file_name(format!(".{stem}.draft-{}{EXTENSION}", std::process::id()))
 }
 
 fn edit(draft: &Path) -> Result<(), Failure> {

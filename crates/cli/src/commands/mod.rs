@@ -6,6 +6,7 @@ pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod config_edit;
+pub(crate) mod config_show;
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod disk;
@@ -41,7 +42,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(&ctx, args).await,
         Command::System(command) => system::run(&ctx, command).await,
         Command::Disk(command) => disk::run(&ctx, command).await,
-        Command::Config(command) => config::run(&ctx, command),
+        Command::Config(command) => config::run(&ctx, command).await,
         Command::Check(args) => check::run(&ctx, args).await,
         Command::Split(args) => split::run(&ctx, args).await,
         Command::Run(args) => run::run(&ctx, args).await,

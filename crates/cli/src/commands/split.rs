@@ -36,7 +36,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(ctx: &Context, args: Args) -> Result<(), Failure> {
     let ask = Ask {
         no_config: args.no_config,
-        config: load(args.config)?,
+        config: load(ctx, args.config)?,
         ..Ask::plain(args.system.as_ref(), Command::Split)
     };
     session::run(ctx, ask).await

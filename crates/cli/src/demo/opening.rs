@@ -251,7 +251,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("shop.Config");
         std::fs::write(&path, CONFIG).expect("written");
-        let (_, config) = flipside_config::load(&path).expect("valid");
+        let (_, resolved) = flipside_config::load(&path).expect("valid");
+        let config = resolved.config;
         let services: Vec<String> = config.services.iter().map(|s| s.unit()).collect();
         assert_eq!(
             services,

@@ -54,6 +54,7 @@ pub(crate) async fn answer(world: &Arc<Mutex<World>>, request: Request<Incoming>
     }
     match (method.as_str(), rest.get(2).copied(), system) {
         ("GET", None, None) => json(&now.systems),
+        ("GET", Some("config"), Some(_)) => json(&now.staged),
         ("POST", None, None) | ("POST", Some("run"), _) => lines(&now.events),
         ("GET", None, Some(status)) | ("POST", Some("power" | "restart"), Some(status)) => {
             json(&status)

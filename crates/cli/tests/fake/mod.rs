@@ -25,6 +25,8 @@ pub(crate) struct World {
     pub(crate) script: Vec<Record>,
     /// Refuses every request that changes something.
     pub(crate) refuse: Option<Problem>,
+    /// What `config` answers.
+    pub(crate) staged: Option<flipside_model::api::StagedConfig>,
     /// Lines that answer `run` and `create`.
     pub(crate) events: Vec<String>,
     /// Method, path and body of every request.
@@ -181,6 +183,10 @@ pub(crate) fn flipside(args: &[&str]) -> std::process::Command {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_flipside"));
     for name in ["FLIPSIDE_SOCKET", "FLIPSIDE_STATE_DIR", "VISUAL", "EDITOR"] {
         command.env_remove(name);
+    }
+    // Nobody's memory of directories is touched: none can be there.
+    for name in ["XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
+        command.env(name, "/dev/null/none");
     }
     command.env("TZ", "UTC").stdin(Stdio::null()).args(args);
     command

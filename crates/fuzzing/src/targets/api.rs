@@ -1,7 +1,7 @@
 //! The bodies of the API's requests, with the values and the configuration file in them.
 
 use crate::oracle::{fit_to_show, survives_json};
-use flipside_config::{parse, parse_mac, parse_network, parse_publish};
+use flipside_config::{parse_mac, parse_network, parse_publish, resolve};
 use flipside_model::api::{
     Accepted, CreateEvent, CreateRequest, PowerRequest, RestartRequest, RunEvent, RunRequest,
     SessionRequest,
@@ -24,7 +24,7 @@ pub fn api(data: &[u8]) {
     read::<SystemSpec>(data);
     if let Some(request) = read::<SessionRequest>(data)
         && let Some(file) = request.config
-        && let Err(problem) = parse(&file.path, &file.text)
+        && let Err(problem) = resolve(&file).and_then(|resolved| resolved.staged())
     {
         fit_to_show(&problem);
     }

@@ -3,10 +3,12 @@
 use crate::oracle::{fit_to_show, one_line, survives_json};
 use flipside_backend_qemu::fuzzing::{is_pattern, is_unit};
 use flipside_config::{
-    nearest, parse, parse_mac, parse_network, parse_publish, parse_size, with_extension,
+    MAX_DEPTH, MAX_FILES, Resolved, nearest, parse, parse_mac, parse_network, parse_publish,
+    parse_size, resolve, with_extension,
 };
+use flipside_model::api::ConfigText;
 use flipside_model::{
-    DiskName, MAX_TIMEOUT_SECONDS, ProblemCode, ServiceName, SystemName, UpgradeConfig,
+    ConfigFile, DiskName, MAX_TIMEOUT_SECONDS, ProblemCode, ServiceName, SystemName, UpgradeConfig,
 };
 use std::path::Path;
 
@@ -22,6 +24,65 @@ pub fn config(data: &[u8]) {
             fit_to_show(&problem);
             names_its_place(&problem.message, text);
         }
+    }
+}
+
+/// Reads the bytes as several files, the first one and those it may call, as a server gets them.
+///
+/// A line `--- NAME` begins the next file.
+pub fn nested(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let mut parts = text.split("--- ");
+    let given = ConfigText {
+        path: "fuzz.Config".into(),
+        text: parts.next().unwrap_or_default().to_owned(),
+        children: parts.map(named_file).collect(),
+    };
+    match resolve(&given) {
+        Ok(resolved) => holds_together(&given, &resolved),
+        Err(problem) => {
+            assert_eq!(problem.code, ProblemCode::Usage);
+            fit_to_show(&problem);
+        }
+    }
+}
+
+fn named_file(part: &str) -> ConfigFile {
+    let (name, text) = part.split_once('\n').unwrap_or((part, ""));
+    ConfigFile {
+        name: name.to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+/// Everything that was sent is used and kept, every value has an origin that is there, and the limits hold.
+fn holds_together(given: &ConfigText, resolved: &Resolved) {
+    can_be_used(&resolved.config);
+    let mut sent: Vec<&str> = given.children.iter().map(|c| c.name.as_str()).collect();
+    let mut used: Vec<&str> = resolved.files.iter().map(|f| f.name.as_str()).collect();
+    assert_eq!(used.remove(0), "fuzz.Config");
+    sent.sort_unstable();
+    used.sort_unstable();
+    assert_eq!(sent, used, "a file is used once, or refused");
+    assert!(resolved.files.len() <= MAX_FILES);
+    for file in &resolved.files {
+        assert!((1..=MAX_DEPTH).contains(&file.chain.len()));
+        assert!(!file.name.contains('/'), "{}", file.name);
+    }
+    for origin in resolved.origins.iter().chain(&resolved.not_taken_over) {
+        let Some(name) = &origin.file else {
+            continue;
+        };
+        let child = given.children.iter().find(|c| &c.name == name);
+        let text = child.map_or(given.text.as_str(), |c| c.text.as_str());
+        let line = origin.line.expect("a file has lines");
+        assert!((1..=text.split('\n').count()).contains(&line), "{origin:?}");
+    }
+    if let Ok(staged) = resolved.staged() {
+        survives_json(&staged);
+        assert_eq!(staged.files.len(), resolved.files.len());
     }
 }
 

@@ -1,0 +1,123 @@
+//! The JSON schema of configuration files, for editors. A test holds it against the parser.
+
+use crate::file::CONFIG_VERSION;
+use crate::nest::MAX_FILES;
+use crate::resolve::named;
+use flipside_model::{MAX_TIMEOUT_SECONDS, QUIESCE_UNITS, Timeouts};
+use serde_json::{Map, Value, json};
+
+/// The name under which the template expects the schema, in the directory of the file.
+pub const SCHEMA_FILE: &str = "flipside.schema.json";
+
+/// Returns the schema. It accepts what the parser accepts in form; what only the whole can show is left to
+/// `flipside config check`.
+pub fn schema() -> Value {
+    let text = |description: &str| json!({ "type": "string", "description": description });
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "flipside configuration file",
+        "description": "The settings of one upgrade.",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["version"],
+        "properties": {
+            "version": { "const": CONFIG_VERSION, "description": "Version of the format." },
+            "title": text("Title of the upgrade."),
+            "comments": text("Free text."),
+            "children": children(),
+            "services": list("Services to control, in start order; stopped in reverse.", None),
+            "accept_loss": list("Directories whose loss at Commit is accepted.", Some("^/")),
+            "data_paths": list("Further directories that count as data.", Some("^/")),
+            "rehearsal": {
+                "type": "boolean", "default": false,
+                "description": "Leave the throw-away copy of the data on the Upgrade Side."
+            },
+            "quiesce": quiesce(),
+            "health": health(),
+            "timeouts": timeouts(),
+            "disks": {
+                "type": "object", "additionalProperties": false,
+                "properties": {
+                    "system": list("Disks to upgrade besides the mandatory system disks; not used yet.", None)
+                }
+            }
+        }
+    })
+}
+
+fn list(description: &str, pattern: Option<&str>) -> Value {
+    let mut item = json!({ "type": "string", "minLength": 1 });
+    if let Some(pattern) = pattern {
+        item["pattern"] = json!(pattern);
+    }
+    json!({ "type": "array", "uniqueItems": true, "items": item, "description": description })
+}
+
+fn children() -> Value {
+    let name = json!({ "type": "string", "pattern": "^[^./][^/]*\\.Config$" });
+    json!({
+        "type": "array",
+        "maxItems": MAX_FILES - 1,
+        "description": "Files of the same directory whose settings apply too; what this file says itself wins.",
+        "items": {
+            "anyOf": [
+                name,
+                {
+                    "type": "object", "additionalProperties": false, "required": ["file"],
+                    "properties": {
+                        "file": name,
+                        "enabled": { "type": "boolean", "default": true }
+                    }
+                }
+            ]
+        }
+    })
+}
+
+fn quiesce() -> Value {
+    let mut units = list("Replaces the list of units.", None);
+    units["default"] = json!(QUIESCE_UNITS);
+    json!({
+        "type": "object", "additionalProperties": false,
+        "description": "Units that are stopped on the Upgrade Side because they act by themselves.",
+        "properties": {
+            "units": units,
+            "also": list("Adds to the list.", None),
+            "except": list("Takes out of the list.", None)
+        }
+    })
+}
+
+fn health() -> Value {
+    json!({
+        "type": "array",
+        "description": "Programs that run in the guest after the start; the users are let in when all end with 0.",
+        "items": {
+            "type": "object", "additionalProperties": false, "required": ["command"],
+            "properties": {
+                "command": {
+                    "type": "array", "minItems": 1,
+                    "items": { "type": "string" },
+                    "description": "Program, as an absolute path, and its arguments."
+                }
+            }
+        }
+    })
+}
+
+fn timeouts() -> Value {
+    let properties: Map<String, Value> = named(&Timeouts::default())
+        .into_iter()
+        .map(|(key, seconds)| {
+            let value = json!({
+                "type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_SECONDS, "default": seconds
+            });
+            (key.to_owned(), value)
+        })
+        .collect();
+    json!({
+        "type": "object", "additionalProperties": false,
+        "description": "Deadlines in seconds.",
+        "properties": properties
+    })
+}
