@@ -74,6 +74,8 @@ async fn duplexed(kind: &str, bad: &[(&str, Leg, u32)]) {
     if kind == "flush" {
         // Nothing flushes a boot sector's writes but a pause.
         bench.writes(M1, 20).await;
+        // What it is not there to hear is not said again: a guest's own flush would stop the guest, this one does not.
+        until("the guard watches", || async { bench.is_watched(M1) }).await;
         bench.system.pause(M1).await.expect("paused");
         bench.system.resume(M1).await.expect("continued");
     }

@@ -275,6 +275,7 @@ fn commit_cycle() {
     }
     lab.note("two shells answered");
     lab.sh(None, MARK);
+    what_each_side_has(&lab);
     let before = lab.sh(None, "cat /proc/sys/kernel/random/boot_id");
     assert_eq!(before.trim(), first_boot, "the split is a fork, not a boot");
     lab.ok(&["restart", NAME, "--side", "upgrade"]);
@@ -293,6 +294,9 @@ fn commit_cycle() {
 
     merge(&lab, &mut figures);
     only_what_is_allowed(&lab);
+    let running = ("mini-writer.service", true, false);
+    assert_eq!(service(&lab, "upgrade"), running, "VC-03");
+    assert_eq!(lab.ok(&["packages", NAME, "--diff"]), ADDED, "VC-11");
     assert_ne!(
         lab.boot_id(),
         first_boot,
@@ -311,6 +315,58 @@ fn commit_cycle() {
     lab.note(&kills.told());
     lab.stop_and_compare();
     figures.tell(&lab);
+}
+
+/// What `packages --diff` says of one new package.
+const ADDED: &str = "+  flipside-probe  2.0\n";
+
+/// The only controlled service of a side: its name, whether it runs, whether it is held.
+#[track_caller]
+fn service(lab: &Lab, side: &str) -> (&'static str, bool, bool) {
+    let told = lab.ok(&["services", NAME, "--side", side, "--json"]);
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    let one = &told["services"][0];
+    assert_eq!(one["unit"], "mini-writer.service", "{told}");
+    let flag = |key: &str| one[key].as_bool().expect("yes or no");
+    ("mini-writer.service", flag("active"), flag("held"))
+}
+
+/// SV-18, SV-20: the service runs on the Production Side and is held on the Upgrade Side. VC-06, VC-11: what is installed
+/// there is told.
+#[track_caller]
+fn what_each_side_has(lab: &Lab) {
+    assert_eq!(
+        service(lab, "production"),
+        ("mini-writer.service", true, false)
+    );
+    assert_eq!(
+        service(lab, "upgrade"),
+        ("mini-writer.service", false, true)
+    );
+    let both = lab.ok(&["services", NAME]);
+    assert!(
+        both.contains("Upgrade Side") && both.contains("disabled, held"),
+        "{both}"
+    );
+    let none = lab.ok(&["packages", NAME, "--diff"]);
+    assert_eq!(none.trim(), "no package differs between the sides");
+    lab.sh(
+        None,
+        "cd /tmp && mkdir -p probe/DEBIAN && printf 'Package: flipside-probe\\nVersion: 2.0\\nArchitecture: all\\n\
+         Maintainer: nobody <nobody@localhost>\\nDescription: a probe\\n' >probe/DEBIAN/control && \
+         dpkg-deb -b probe probe.deb && dpkg -i probe.deb && sync",
+    );
+    assert_eq!(lab.ok(&["packages", NAME, "--diff"]), ADDED);
+    let installed = lab.ok(&["packages", NAME]);
+    assert!(
+        installed.contains("flipside-probe") && installed.contains("systemd"),
+        "{installed}"
+    );
+    let production = lab.ok(&["packages", NAME, "--side", "production"]);
+    assert!(
+        !production.contains("flipside-probe"),
+        "it is on the other side only"
+    );
 }
 
 /// A service that does not exist or does not run is an error of the check, which leaves no session.

@@ -261,8 +261,10 @@ fn state(lab: &Lab, disk: &StateDisk, notes: &[Promise], whole: &[(u64, Value)])
     let mut replay = Replay::new(&disk.log(), &disk.before(), &base, 44);
     let (mut seen, mut checked, mut most) = (0, 0, (0, 0));
     let from = notes.first().map_or(0, |note| note.state_entries);
+    // The unmounting at the end is the test's own: ext4 writes its superblock in place then, which half a sector spoils.
+    let until = notes.last().map_or(0, |note| note.state_entries);
     let every = (flushes(&disk.log(), &disk.before(), &base) / look_at(LOOK_AT_STATE)).max(1);
-    while replay.next_flush() {
+    while replay.next_flush() && replay.done() <= until {
         seen += 1;
         // Before the first note the system was being created.
         if seen % every != 0 || replay.done() < from {
@@ -273,7 +275,7 @@ fn state(lab: &Lab, disk: &StateDisk, notes: &[Promise], whole: &[(u64, Value)])
         most = promised;
         for torn in [false, true] {
             if torn {
-                replay.cut(&cut, u64::MAX);
+                replay.cut(&cut, until);
             } else {
                 write_log::sparse_copy(&base, &cut);
             }
