@@ -129,18 +129,6 @@ impl Bench {
         network
     }
 
-    /// Says whether the guard has connected to a machine: its end of the socket is no listening one then.
-    pub(crate) fn is_watched(&self, id: MachineId) -> bool {
-        let path = self.dir.path().join(format!("systems/web/{id}/guard.sock"));
-        let path = path.display().to_string();
-        let sockets = std::fs::read_to_string("/proc/net/unix").expect("the kernel's list");
-        // Num RefCount Protocol Flags Type St Inode Path; state 03 is connected.
-        sockets.lines().any(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            fields.last() == Some(&path.as_str()) && fields.get(5) == Some(&"03")
-        })
-    }
-
     /// The book of a system that machine 1 owns, its legs as they are on disk now.
     pub(crate) fn book(&self) -> LegBook {
         let entry = |path: &PathBuf| LegEntry {
