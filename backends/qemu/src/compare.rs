@@ -136,13 +136,7 @@ impl Compare {
             }
             at += length as u64;
             self.done.store(at, Ordering::Relaxed);
-            let ahead = match rate {
-                0 => Duration::ZERO,
-                rate => {
-                    Duration::from_secs_f64(at as f64 / rate as f64).saturating_sub(begun.elapsed())
-                }
-            };
-            if !self.pause(ahead) {
+            if !self.pause(ahead(at, rate, begun)) {
                 return Err(PortError::failed("the compare was stopped"));
             }
         }
@@ -158,6 +152,14 @@ impl Compare {
             }
         }
         Ok(())
+    }
+}
+
+/// How long to wait after `at` bytes so as not to read faster than `rate` bytes per second; 0 is no limit.
+pub(crate) fn ahead(at: u64, rate: u64, begun: Instant) -> Duration {
+    match rate {
+        0 => Duration::ZERO,
+        rate => Duration::from_secs_f64(at as f64 / rate as f64).saturating_sub(begun.elapsed()),
     }
 }
 

@@ -4,7 +4,7 @@
 //! it is read again until it is equal, or until it stayed the same on both legs, and different, several times in a row.
 //! A write in flight ends within that time and changes one of them; what rests and differs is damage.
 
-use crate::compare::{ALIGNMENT, Aligned, CHUNK, hole, open};
+use crate::compare::{ALIGNMENT, Aligned, CHUNK, ahead, hole, open};
 use crate::error;
 use flipside_platform::{PortError, PortResult, Verified};
 use rustix::fs::OFlags;
@@ -102,13 +102,7 @@ pub(crate) fn verify(
         }
         at += length as u64;
         watch.done.store(at, Ordering::Relaxed);
-        let ahead = match rate {
-            0 => Duration::ZERO,
-            rate => {
-                Duration::from_secs_f64(at as f64 / rate as f64).saturating_sub(begun.elapsed())
-            }
-        };
-        watch.pause(ahead)?;
+        watch.pause(ahead(at, rate, begun))?;
     }
     let different = reader.different(suspects, size, watch)?;
     Ok(Verified {

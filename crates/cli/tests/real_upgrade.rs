@@ -116,6 +116,13 @@ fn taken_back(lab: &Lab, began: Instant, figures: &mut Figures) {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// The marker that the upgrade left was taken back.
+#[track_caller]
+fn runs_the_old_software(lab: &Lab) {
+    let there = lab.try_sh(Some("production"), "test -e /var/opt/marker");
+    assert_eq!(there.status, Some(1), "the old software: {}", there.err);
+}
+
 /// The clock of a side is right, also of one that was paused or forked.
 #[track_caller]
 fn clock_is_right(lab: &Lab, side: &str) {
@@ -421,8 +428,7 @@ fn abort_in_merge(lab: &Lab, figures: &mut Figures, restart: bool) {
     clock_is_right(lab, "production");
     let status = lab.finish();
     copied_only_what_changed(lab, &status);
-    let there = lab.try_sh(Some("production"), "test -e /var/opt/marker");
-    assert_eq!(there.status, Some(1), "the marker was taken back");
+    runs_the_old_software(lab);
 }
 
 #[test]

@@ -38,11 +38,14 @@ impl System {
             format!("`{disk}`: both legs are compared"),
         )?;
         let began = Instant::now();
-        let tell = |done: u64, total: u64| progress(told(disk, done, total, began));
+        let tell = |done: u64, total: u64| {
+            let seconds = began.elapsed().as_secs_f64();
+            let what = format!("Comparing {disk}");
+            progress(Progress::after(seconds, what, done, total));
+        };
         let found = cx.ports.disk.verify(disk, RATE, &tell).await?;
         let after = cx.book().await?;
-        if after.disks.get(disk) != before.disks.get(disk) || after.generation != before.generation
-        {
+        if after.generation != before.generation {
             return Err(Problem::new(
                 ProblemCode::Refused,
                 format!("the legs of `{disk}` were changed while they were compared, so the result says nothing"),
@@ -84,18 +87,6 @@ fn duplexed(book: &LegBook, disk: &DiskName) -> Result<(), Problem> {
     )
     .about(disk.as_str())
     .advise("`flipside wait --duplex`, or finish the session first"))
-}
-
-fn told(disk: &DiskName, done: u64, total: u64, began: Instant) -> Progress {
-    let seconds = began.elapsed().as_secs_f64().max(0.001);
-    let rate = (done as f64 / seconds) as u64;
-    Progress {
-        what: format!("Comparing {disk}"),
-        done_bytes: done,
-        total_bytes: total,
-        rate,
-        left_seconds: total.saturating_sub(done).checked_div(rate),
-    }
 }
 
 fn report(cx: &Cx, disk: &DiskName, found: &Verified, repairing: bool) -> Result<(), Problem> {

@@ -22,6 +22,20 @@ pub struct Progress {
     pub left_seconds: Option<u64>,
 }
 
+impl Progress {
+    /// How far something is that has taken so many seconds until now.
+    pub fn after(seconds: f64, what: String, done_bytes: u64, total_bytes: u64) -> Self {
+        let rate = (done_bytes as f64 / seconds.max(0.001)) as u64;
+        Self {
+            what,
+            done_bytes,
+            total_bytes,
+            rate,
+            left_seconds: total_bytes.saturating_sub(done_bytes).checked_div(rate),
+        }
+    }
+}
+
 /// One leg as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegStatus {

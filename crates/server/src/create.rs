@@ -314,15 +314,8 @@ fn progress(name: &DiskName, content: &DiskContent, share: f64, began: Instant) 
         DiskContent::Image(path) => std::fs::metadata(path).map(|m| m.len()).unwrap_or(0),
     };
     let done = (total as f64 * share.clamp(0.0, 1.0)) as u64;
-    let seconds = began.elapsed().as_secs_f64().max(0.001);
-    let rate = (done as f64 / seconds) as u64;
-    Progress {
-        what: format!("Copying {name}"),
-        done_bytes: done,
-        total_bytes: total,
-        rate,
-        left_seconds: total.saturating_sub(done).checked_div(rate),
-    }
+    let seconds = began.elapsed().as_secs_f64();
+    Progress::after(seconds, format!("Copying {name}"), done, total)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Problem> {

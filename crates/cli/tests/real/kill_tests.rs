@@ -219,9 +219,8 @@ fn kill_the_upgrade_side_and_the_guard() {
     split(&lab, &mut figures);
     lab.sh(None, MARK);
     let began = lab.client().settle();
-    let machines = processes::machines(&lab.dir);
-    let upgrade = machines.values().last().expect("two machines");
-    processes::kill(*upgrade, &lab.dir);
+    let [_, upgrade] = processes::sides(&lab.dir);
+    processes::kill(upgrade, &lab.dir);
     until("the loss is shown", RESYNC, || {
         (lab.status().partner_state == Some(flipside_model::PartnerState::DcOff)).then_some(())
     });

@@ -2,7 +2,7 @@
 
 use crate::real::figures::Figures;
 use crate::real::{BOOT, Lab, NAME, client, processes, until};
-use crate::{READY, SERVED, split, taken_back};
+use crate::{READY, SERVED, runs_the_old_software, split, taken_back};
 use flipside_model::{PartnerState, UpgradeState as S};
 use rustix::process::{Pid, Signal, kill_process};
 use std::time::{Duration, Instant};
@@ -12,12 +12,6 @@ const NOTICED: Duration = Duration::from_secs(60);
 
 /// A command about a side that is stopped gives up by then (the agent's and QMP's own deadlines).
 const GIVES_UP: Duration = Duration::from_secs(120);
-
-fn upgrade_machine(lab: &Lab) -> i32 {
-    let machines = processes::machines(&lab.dir);
-    assert_eq!(machines.len(), 2, "{machines:?}");
-    *machines.values().next_back().expect("two")
-}
 
 /// Sends a signal to a machine of this laboratory.
 fn signal(lab: &Lab, pid: i32, signal: Signal) {
@@ -34,7 +28,7 @@ fn an_upgrade_side_in_trouble_harms_nobody() {
 
     let began = lab.client().settle();
     split(&lab, &mut figures);
-    let pid = upgrade_machine(&lab);
+    let [_, pid] = processes::sides(&lab.dir);
     signal(&lab, pid, Signal::STOP);
     let asked = Instant::now();
     let ended = lab.run(&["run", NAME, "--", "true"]);
@@ -88,8 +82,7 @@ fn production_that_dies_in_split_comes_back_by_an_abort() {
     let first_boot = lab.boot_id();
     split(&lab, &mut figures);
     lab.sh(None, crate::MARK);
-    let machines = processes::machines(&lab.dir);
-    let production = *machines.values().next().expect("two");
+    let [production, _] = processes::sides(&lab.dir);
     processes::kill(production, &lab.dir);
     until("the death is told", NOTICED, || {
         let status = lab.status();
@@ -102,8 +95,7 @@ fn production_that_dies_in_split_comes_back_by_an_abort() {
     });
     assert_ne!(lab.boot_id(), first_boot);
     lab.finish();
-    let there = lab.try_sh(Some("production"), "test -e /var/opt/marker");
-    assert_eq!(there.status, Some(1), "the old software");
+    runs_the_old_software(&lab);
     lab.stop_and_compare();
 }
 
@@ -117,8 +109,7 @@ fn a_production_that_stands_still_is_waited_for() {
     let first_boot = lab.boot_id();
     split(&lab, &mut figures);
     lab.sh(None, crate::MARK);
-    let machines = processes::machines(&lab.dir);
-    let production = *machines.values().next().expect("two");
+    let [production, _] = processes::sides(&lab.dir);
     signal(&lab, production, Signal::STOP);
     until("the standstill is shown", NOTICED, || {
         (!lab.status().running).then_some(())

@@ -4,7 +4,7 @@
 use crate::real::figures::Figures;
 use crate::real::kills::Kills;
 use crate::real::{BOOT, Lab, NAME, client, processes, until};
-use crate::{MARK, READY, RESYNC, SERVED, abort, merge, split};
+use crate::{MARK, READY, RESYNC, SERVED, abort, merge, runs_the_old_software, split};
 use flipside_model::{OperationalState as O, UpgradeState as S};
 use std::time::Duration;
 
@@ -133,8 +133,8 @@ fn an_upgraded_machine_that_dies_in_merge_is_taken_back() {
     split(&lab, &mut figures);
     lab.sh(None, MARK);
     merge(&lab, &mut figures);
-    let machines = processes::machines(&lab.dir);
-    processes::kill(*machines.values().next_back().expect("two"), &lab.dir);
+    let [_, upgrade] = processes::sides(&lab.dir);
+    processes::kill(upgrade, &lab.dir);
     until("the loss is shown", RESYNC, || {
         (!lab.status().running).then_some(())
     });
@@ -152,8 +152,7 @@ fn an_upgraded_machine_that_dies_in_merge_is_taken_back() {
     lab.serves(SERVED, "after the abort");
     assert_eq!(lab.boot_id(), first_boot, "Production was only paused");
     lab.finish();
-    let there = lab.try_sh(Some("production"), "test -e /var/opt/marker");
-    assert_eq!(there.status, Some(1), "the old software");
+    runs_the_old_software(&lab);
     lab.stop_and_compare();
 }
 
@@ -171,8 +170,8 @@ fn production_that_dies_in_a_merge_costs_no_write() {
     lab.run(&["merge", NAME, "--yes", "--no-wait"]);
     assert!(lab.server.until_dead(RESYNC, |_| None::<()>).is_none());
     lab.server.bury();
-    let machines = processes::machines(&lab.dir);
-    processes::kill(*machines.values().next().expect("two"), &lab.dir);
+    let [production, _] = processes::sides(&lab.dir);
+    processes::kill(production, &lab.dir);
     kills.start_again(&mut lab, None);
     // It goes on by itself where it can, and says what it cannot do.
     until("the operation has ended", Duration::from_secs(310), || {
@@ -185,7 +184,6 @@ fn production_that_dies_in_a_merge_costs_no_write() {
         client::ask(lab.port, "/health", SERVED).ok()
     });
     lab.finish();
-    let there = lab.try_sh(Some("production"), "test -e /var/opt/marker");
-    assert_eq!(there.status, Some(1), "the old software");
+    runs_the_old_software(&lab);
     lab.stop_and_compare();
 }

@@ -39,6 +39,16 @@ pub(crate) fn machines(dir: &Path) -> BTreeMap<u32, i32> {
         .collect()
 }
 
+/// The machines of a divided system: the Production Side's, which is the older one, and the Upgrade Side's.
+#[track_caller]
+pub(crate) fn sides(dir: &Path) -> [i32; 2] {
+    let machines = machines(dir);
+    let [production, upgrade] = machines.values().copied().collect::<Vec<_>>()[..] else {
+        panic!("a divided system has two machines: {machines:?}");
+    };
+    [production, upgrade]
+}
+
 /// The folders of machines, running or not.
 pub(crate) fn folders(dir: &Path) -> BTreeMap<u32, PathBuf> {
     let system = dir.join("systems").join(super::NAME);
