@@ -6,15 +6,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::repo;
-use crate::requirements::split_tests;
+use crate::requirements::{HARNESS, split_tests};
 use crate::results::Results;
 
 /// Where the matrix lies, seen from the repository's top folder; it is not a part of it.
 const MATRIX: &str = "../shared/reliability.md";
 const DOC: &str = "docs/fault-matrix.md";
-
-/// The tool's own harness counts as tests: it is run by `./dev prove`.
-const HARNESS: [&str; 2] = ["crates/prove/src", "crates/platform/src/conformance"];
 
 const HEAD: &str = "\
 # The fault matrix and its tests
@@ -66,11 +63,11 @@ pub(crate) fn run(report: Option<&str>) -> Result<Vec<String>> {
         let text = repo::read(file)?;
         let harness = HARNESS.iter().any(|folder| file.starts_with(folder));
         let text = if harness {
-            &text
+            text
         } else {
             split_tests(file, &text).1
         };
-        cite(file, text, &mut tests);
+        cite(file, &text, &mut tests);
     }
     let real = |row: &&u32| tests[row].iter().any(|t| t.contains("real"));
     let (cited, on_qemu) = (tests.len(), tests.keys().filter(real).count());

@@ -25,7 +25,7 @@ usage: cargo run -q -p xtask -- CHORE
   faults [REPORT]
                 which tests cite which rows of the fault matrix: writes docs/fault-matrix.md, with the results of
                 the tests in a JUnit report
-  requirements  how many numbered requirements the code and the tests cite; never fails
+  requirements  which numbered requirements a test cites, and which none does; a number that does not exist fails
 ";
 
 fn main() -> Result<ExitCode> {
