@@ -14,6 +14,12 @@ const SERVED: Duration = Duration::from_secs(2);
 /// The longest stage of the product is the split with its five minutes.
 const STAGE: Duration = Duration::from_secs(310);
 
+/// By how much those two may be longer: a night that runs beside other work says so with `FLIPSIDE_BUSY_HOST=N`. What is
+/// true of the data stays as strict as ever.
+fn busy_host() -> u32 {
+    std::env::var("FLIPSIDE_BUSY_HOST").map_or(1, |n| n.parse().expect("a number"))
+}
+
 /// What was done to the server.
 #[derive(Debug, Default)]
 pub(crate) struct Kills {
@@ -51,7 +57,8 @@ impl Kills {
             First::Died => None,
             First::Said(status, after) => {
                 self.named_ms.push(after.as_millis());
-                assert!(after <= NAMED, "it took {after:?} until a state was named");
+                let limit = NAMED * busy_host();
+                assert!(after <= limit, "it took {after:?} until a state was named");
                 Some(status)
             }
         }
@@ -120,7 +127,10 @@ impl Kills {
             lab.note(&format!("killed at {point}"));
             self.at.push((*point).to_owned());
             if must_serve(point, moves) {
-                lab.serves(SERVED, &format!("while the server is dead at {point}"));
+                lab.serves(
+                    SERVED * busy_host(),
+                    &format!("while the server is dead at {point}"),
+                );
             }
         }
         let status = self.start_again(lab, None).expect("nothing kills it now");
