@@ -1,0 +1,163 @@
+//! Readiness: what must hold before a split or a merge, judged over observed facts.
+//!
+//! Every rule is judged, whatever the others say (RC-08); an Error blocks, a Warning never does (RC-09).
+//! Observation is the engine's; this module only judges, so each rule can fail in a test. A test that could not be
+//! made says so and is no success.
+//!
+//! One file per theme, each with its own `RULES`; a new theme is a file, a line in [`THEMES`] and a field of
+//! [`Observed`] with a type of that file.
+
+mod disks;
+mod machine;
+mod services;
+
+use flipside_model::{DiskRole, LegBook, Severity, SystemSpec, UpgradeConfig};
+pub use services::{ServiceSeen, WrittenFile};
+
+/// One result of a readiness check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Success, Information, Warning or Error.
+    pub severity: Severity,
+    /// Name of the test.
+    pub check: &'static str,
+    /// One sentence, or the guide's exact text where it quotes one (RC-50).
+    pub text: String,
+    /// The component it speaks of (RC-51).
+    pub component: Option<String>,
+    /// What to do (RC-51).
+    pub advice: Option<String>,
+}
+
+/// What was asked, or the reason why it could not be learnt.
+pub type Asked<T> = Result<T, String>;
+
+/// Everything the judgement needs.
+#[derive(Debug, Clone)]
+pub struct Observed<'a> {
+    /// The system's definition.
+    pub spec: &'a SystemSpec,
+    /// The settings of the upgrade.
+    pub config: &'a UpgradeConfig,
+    /// The leg book.
+    pub book: &'a LegBook,
+    /// Percentage of a running resynchronisation, by disk name.
+    pub resync: Vec<(String, u8)>,
+    /// Whether the machine runs.
+    pub running: bool,
+    /// Why the guest agent does not answer, or nothing when it does.
+    pub agent_silent: Option<String>,
+    /// Free memory in MiB.
+    pub memory_available_mib: u64,
+    /// Free space for overlays and state in bytes.
+    pub state_free_bytes: u64,
+    /// Version of the hypervisor.
+    pub hypervisor: String,
+    /// Why it must not be used.
+    pub hypervisor_bad: Option<String>,
+    /// Why the machine cannot be forked.
+    pub not_forkable: Option<String>,
+    /// Both enclosures on one physical device.
+    pub one_device: bool,
+    /// Legs that are not what the book means: component and sentence.
+    pub leg_faults: Vec<(String, String)>,
+    /// The controlled services.
+    pub services: Asked<Vec<ServiceSeen>>,
+    /// Files that controlled services have open for writing on system disks.
+    pub written: Asked<Vec<WrittenFile>>,
+}
+
+/// Memory kept free beside the second machine, in MiB (design: the 300 MB margin).
+pub const MEMORY_MARGIN_MIB: u64 = 300;
+
+/// Space kept free for the throw-away overlays, carriers and saved state, in bytes: 1 GiB. While the overlays exist
+/// applications on the Upgrade Side only shut down, which writes little.
+pub const STATE_MARGIN_BYTES: u64 = 1 << 30;
+
+fn finding(severity: Severity, check: &'static str, text: impl Into<String>) -> Finding {
+    Finding {
+        severity,
+        check,
+        text: text.into(),
+        component: None,
+        advice: None,
+    }
+}
+
+impl Finding {
+    fn about(mut self, component: impl Into<String>) -> Self {
+        self.component = Some(component.into());
+        self
+    }
+    fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice = Some(advice.into());
+        self
+    }
+}
+
+fn error(check: &'static str, text: impl Into<String>) -> Finding {
+    finding(Severity::Error, check, text)
+}
+
+fn warning(check: &'static str, text: impl Into<String>) -> Finding {
+    finding(Severity::Warning, check, text)
+}
+
+type Rule = fn(&Observed<'_>) -> Vec<Finding>;
+
+/// Judges one fact of the guest. One that could not be learnt is as bad as the worst that it could have been, so that it
+/// never looks like one that is good; while no guest answers at all that is an Error of its own, and this a Warning.
+fn asked<T>(
+    seen: &Observed<'_>,
+    fact: &Asked<T>,
+    (check, what, worst): (&'static str, &str, Severity),
+    judge: impl FnOnce(&T) -> Vec<Finding>,
+) -> Vec<Finding> {
+    let severity = match seen.agent_silent {
+        Some(_) => Severity::Warning,
+        None => worst,
+    };
+    match fact {
+        Ok(fact) => judge(fact),
+        Err(why) => {
+            let text = format!("{what} could not be checked: {why}");
+            let advice = "correct the cause, then check again";
+            vec![finding(severity, check, text).about(what).advise(advice)]
+        }
+    }
+}
+
+/// The tests by theme, each with the name under which it reports its result.
+const THEMES: [&[(&str, Rule)]; 3] = [machine::RULES, disks::RULES, services::RULES];
+
+fn rules() -> impl Iterator<Item = &'static (&'static str, Rule)> {
+    THEMES.iter().flat_map(|theme| theme.iter())
+}
+
+/// Judges everything. Each test yields at least one finding: Success when it has nothing to say (RC-08).
+pub fn judge(seen: &Observed<'_>) -> Vec<Finding> {
+    rules()
+        .flat_map(|(name, rule)| {
+            let found = rule(seen);
+            if found.is_empty() {
+                vec![finding(Severity::Success, name, *name)]
+            } else {
+                found
+            }
+        })
+        .collect()
+}
+
+/// Counts warnings and errors.
+pub fn count(findings: &[Finding]) -> (usize, usize) {
+    let of = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    (of(Severity::Warning), of(Severity::Error))
+}
+
+/// Says whether the definition has a data disk at all; without one nothing an application writes survives Commit.
+pub fn has_data_disk(spec: &SystemSpec) -> bool {
+    spec.disks_of(DiskRole::Data).next().is_some()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Readiness of the services: they run, and what they write is not on a disk that Commit replaces.
+
+use super::{Finding, Observed, Rule, asked, error, finding};
+use flipside_model::{AcceptLoss, DATA_PATHS, Severity};
+
+/// A service as observed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSeen {
+    /// Unit name.
+    pub unit: String,
+    /// Known to the guest.
+    pub exists: bool,
+    /// Running.
+    pub active: bool,
+}
+
+/// A file on a system disk that a controlled service writes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// The service.
+    pub unit: String,
+    /// The file.
+    pub path: String,
+}
+
+/// The tests of this theme.
+pub(super) const RULES: &[(&str, Rule)] = &[
+    ("The selected services run", services),
+    ("No application data on system disks", data_on_system_disks),
+];
+
+// RC-32, SV-21, gap G.2.26
+fn services(seen: &Observed<'_>) -> Vec<Finding> {
+    let test = ("services", "the services to be controlled", Severity::Error);
+    asked(seen, &seen.services, test, |services| {
+        services.iter().filter_map(service).collect()
+    })
+}
+
+fn service(service: &ServiceSeen) -> Option<Finding> {
+    let unit = &service.unit;
+    if !service.exists {
+        let text = format!("service `{unit}` does not exist in the guest");
+        return Some(error("services", text).about(unit.clone()).advise(
+            "correct its name in the configuration: `systemctl list-units --type=service`",
+        ));
+    }
+    (!service.active).then(|| {
+        error("services", format!("service `{unit}` is not running"))
+            .about(unit.clone())
+            .advise("start it, or take it out of the configuration if it is stopped on purpose")
+    })
+}
+
+fn under(path: &str, directory: &str) -> bool {
+    let directory = directory.trim_end_matches('/');
+    path == directory
+        || path
+            .strip_prefix(directory)
+            .is_some_and(|rest| rest.starts_with('/'))
+}
+
+// Design 3.10, DK-24, DK-32: an Error on a configured or well-known data path, a Warning elsewhere.
+fn data_on_system_disks(seen: &Observed<'_>) -> Vec<Finding> {
+    let test = ("data", "where services keep their data", Severity::Warning);
+    asked(seen, &seen.written, test, |files| {
+        let accepted = |path: &str| {
+            let mut accepted = seen.config.accept_loss.iter();
+            accepted.any(|AcceptLoss(dir)| under(path, dir))
+        };
+        let left = files.iter().filter(|file| !accepted(&file.path));
+        left.map(|file| written(file, &seen.config.data_paths))
+            .collect()
+    })
+}
+
+fn written(file: &WrittenFile, data_paths: &[String]) -> Finding {
+    let known = DATA_PATHS.iter().any(|(_, dir)| under(&file.path, dir))
+        || data_paths.iter().any(|dir| under(&file.path, dir));
+    let severity = if known {
+        Severity::Error
+    } else {
+        Severity::Warning
+    };
+    let text = format!(
+        "`{}` writes to `{}` on a system disk: what is written there after the split is gone at Commit",
+        file.unit, file.path
+    );
+    finding(severity, "data", text)
+        .about(file.path.clone())
+        .advise(format!(
+            "move it to a data disk, or accept the loss: `accept_loss = [\"{}\"]` in the configuration",
+            file.path
+        ))
+}
