@@ -131,7 +131,8 @@ impl State {
                 return Err(format!("{} does not run in {id}", service.unit));
             }
         }
-        let disk = self.spec.disks_of(DiskRole::Data).next();
+        let mut disks = self.spec.disks.iter();
+        let disk = disks.find(|d| self.role(&d.name) == DiskRole::Data);
         let disk = disk.ok_or("the system has no data disk")?;
         Ok((id, disk.name.clone()))
     }

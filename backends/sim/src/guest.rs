@@ -3,7 +3,7 @@
 use crate::call::{Class, SimPorts};
 use crate::state::State;
 use async_trait::async_trait;
-use flipside_model::{HealthCheck, MachineId, MountPoint, Package};
+use flipside_model::{DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package};
 use flipside_platform::{
     ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, PortError, PortResult,
     ServiceView, UnitStart,
@@ -73,15 +73,24 @@ impl GuestPort for SimPorts {
         .await
     }
 
-    async fn mounts(&self, id: MachineId) -> PortResult<Vec<MountPoint>> {
+    async fn mounts(&self, id: MachineId, disks: &[DiskName]) -> PortResult<Vec<MountPoint>> {
         let name = format!("guest.mounts.{id}");
         self.call(Class::Look, Some(id), name, |s, p| {
             let mounted = s.guest(id, p)?.mounts.clone();
             let mounts = s.options.mounts.iter();
             Ok(mounts
-                .filter(|m| mounted.contains_key(&m.target))
+                .filter(|m| disks.contains(&m.disk) && mounted.contains_key(&m.target))
                 .cloned()
                 .collect())
+        })
+        .await
+    }
+
+    async fn inventory(&self, id: MachineId) -> PortResult<Inventory> {
+        let name = format!("guest.inventory.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            s.inventory(id)
         })
         .await
     }

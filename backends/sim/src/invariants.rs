@@ -61,7 +61,10 @@ impl State {
 
     /// Invariant 1: one side has each data disk, one side has its link up.
     fn one_owner(&self, wrong: &mut Vec<String>) {
-        for disk in self.spec.disks_of(DiskRole::Data) {
+        for disk in &self.spec.disks {
+            if self.role(&disk.name) != DiskRole::Data {
+                continue;
+            }
             let owners: Vec<String> = self
                 .active()
                 .filter(|(_, m)| {

@@ -30,6 +30,7 @@ mod options;
 mod pause;
 mod resync;
 mod state;
+mod volumes;
 mod world;
 mod write;
 
@@ -40,6 +41,6 @@ pub use files::BookCut;
 pub use guard::{GuardAt, GuardCall, GuardFault, GuardFaultKind};
 pub use guest_model::{GuestConfig, HoldOnDisk, UnitFile};
 pub use life::Passage;
-pub use options::{BLOCK_BYTES, SimOptions, SimService, example_spec};
+pub use options::{BLOCK_BYTES, SimOptions, SimService, SimVolume, example_spec};
 pub use state::GuestDisk;
 pub use world::SimWorld;

@@ -49,6 +49,17 @@ impl SimService {
     }
 }
 
+/// A volume of the guest beside its root file system and its data mounts; [`SimOptions::mounts`] lists those.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SimVolume {
+    /// The disks it lies on.
+    pub disks: Vec<DiskName>,
+    /// Where it is mounted.
+    pub target: Option<String>,
+    /// Whether memory is paged to it; to a file on it, if it is mounted.
+    pub swap: bool,
+}
+
 /// Sizes, timings and contents of a simulated system.
 #[derive(Debug, Clone)]
 pub struct SimOptions {
@@ -59,6 +70,11 @@ pub struct SimOptions {
     pub services: Vec<SimService>,
     /// File systems on data disks. Empty means: `dataN` at `/srv/dataN`.
     pub mounts: Vec<MountPoint>,
+    /// Further volumes: they span disks, or are paged to.
+    pub volumes: Vec<SimVolume>,
+    /// Disks that are something else in the test's sessions than in the definition: the invariants expect of each what
+    /// belongs to its role there (DK-04, DK-05, DK-26, DK-27).
+    pub roles: BTreeMap<DiskName, DiskRole>,
     /// How long a guest needs until its agent answers.
     pub boot: Duration,
     /// Whether the guest boots when a data disk in its mount table is missing; else it falls into emergency mode
@@ -108,6 +124,8 @@ impl Default for SimOptions {
             blocks: 64,
             services: Vec::new(),
             mounts: Vec::new(),
+            volumes: Vec::new(),
+            roles: BTreeMap::new(),
             boot: Duration::from_secs(3),
             nofail: false,
             precopy_polls: 2,

@@ -328,7 +328,12 @@ impl State {
     }
 
     pub(crate) fn role(&self, disk: &DiskName) -> DiskRole {
-        self.spec.disk(disk).map_or(DiskRole::Data, |d| d.role)
+        let defined = || self.spec.disk(disk).map_or(DiskRole::Data, |d| d.role);
+        self.options
+            .roles
+            .get(disk)
+            .copied()
+            .unwrap_or_else(defined)
     }
 
     pub(crate) fn machine(&mut self, id: MachineId) -> PortResult<&mut Machine> {

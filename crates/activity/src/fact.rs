@@ -14,6 +14,14 @@ pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
             side,
             machine: None,
         } => (format!("The machine of the {side} was ended"), None),
+        Fact::Roles(changed) => {
+            let told = |(disk, role): &(_, _)| format!("`{disk}` is {role} in this upgrade");
+            let detail = changed.iter().map(told).collect::<Vec<_>>().join("\n");
+            (
+                "System and data disks established".to_owned(),
+                Some(detail).filter(|d| !d.is_empty()),
+            )
+        }
         Fact::Mounts(mounts) => mounts_text(mounts),
         Fact::Startup(saved) => (
             format!("Startup types saved for {}", count(saved.len(), "service")),

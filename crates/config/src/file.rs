@@ -73,6 +73,8 @@ pub(crate) struct Health {
 struct Disks {
     #[serde(default)]
     system: Strings,
+    #[serde(default)]
+    data: Strings,
 }
 
 #[derive(Default, Deserialize)]
@@ -162,6 +164,7 @@ pub(crate) struct Own {
     /// The deadlines that are set, by their names.
     pub(crate) timeouts: Vec<(&'static str, Given<u32>)>,
     pub(crate) system_disks: Vec<Given<DiskName>>,
+    pub(crate) data_disks: Vec<Given<DiskName>>,
 }
 
 /// What one file says about units that act by themselves.
@@ -207,7 +210,8 @@ pub(crate) fn read_own(source: Source<'_>) -> Result<Own, Problem> {
         health: values::health(source, &file.health)?,
         timeouts: values::timeouts(source, &file.timeouts)?,
         rehearsal: file.rehearsal.as_ref().map(|r| source.given(r)),
-        system_disks: values::disks(source, &file.disks.system)?,
+        system_disks: values::disks(source, &file.disks.system, &[])?,
+        data_disks: values::disks(source, &file.disks.data, &file.disks.system)?,
     })
 }
 

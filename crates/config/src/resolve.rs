@@ -6,7 +6,9 @@ use crate::merge::{Item, Lists, default_quiesce, merge};
 use crate::nest::{Fetch, Node, Unfetched, walk};
 use crate::position::{Given, printable};
 use flipside_model::api::ConfigText;
-use flipside_model::{AcceptLoss, ConfigFile, Problem, ProblemCode, Timeouts, UpgradeConfig};
+use flipside_model::{
+    AcceptLoss, ConfigFile, DiskName, Problem, ProblemCode, Timeouts, UpgradeConfig,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -199,6 +201,7 @@ fn settings(own: &Own, lists: &Lists) -> UpgradeConfig {
         timeouts: deadlines(own),
         rehearsal: own.rehearsal.as_ref().is_some_and(|r| r.value),
         system_disks: own.system_disks.iter().map(|d| d.value.clone()).collect(),
+        data_disks: own.data_disks.iter().map(|d| d.value.clone()).collect(),
         files: Vec::new(),
     }
 }
@@ -257,8 +260,9 @@ fn alone(node: &Node) -> Vec<Origin> {
             seconds.line,
         ));
     }
-    for disk in &own.system_disks {
-        all.push(origin(node, "disks.system", disk.value.as_str(), disk.line));
+    for (key, disks) in marked(own) {
+        let given = disks.iter();
+        all.extend(given.map(|d| origin(node, key, d.value.as_str(), d.line)));
     }
     all
 }
@@ -325,14 +329,21 @@ fn origins(
             &mut std::iter::once((seconds.to_string(), from)),
         );
     }
-    list(
-        "disks.system",
-        &mut own
-            .system_disks
+    for (key, disks) in marked(own) {
+        let mut given = disks
             .iter()
-            .map(|d| (d.value.as_str().to_owned(), at(d.line))),
-    );
+            .map(|d| (d.value.as_str().to_owned(), at(d.line)));
+        list(key, &mut given);
+    }
     all
+}
+
+/// The selection of disks by the names of its keys.
+fn marked(own: &Own) -> [(&'static str, &[Given<DiskName>]); 2] {
+    [
+        ("disks.system", &own.system_disks),
+        ("disks.data", &own.data_disks),
+    ]
 }
 
 /// The deadlines by the names of their keys.

@@ -38,7 +38,8 @@ pub fn schema() -> Value {
             "disks": {
                 "type": "object", "additionalProperties": false,
                 "properties": {
-                    "system": list("Disks to upgrade besides the mandatory system disks; not used yet.", None)
+                    "system": list("Disks marked System besides the mandatory system disks: only software and its configuration, no persistent data.", None),
+                    "data": list("Disks marked Data although they were made system disks; never a mandatory system disk.", None)
                 }
             }
         }

@@ -186,13 +186,22 @@ pub(crate) fn timeouts(
     Ok(set)
 }
 
-pub(crate) fn disks(source: Source<'_>, given: &Strings) -> Result<Vec<Given<DiskName>>, Problem> {
+/// Reads names of disks; none may be among the others, which are marked otherwise.
+pub(crate) fn disks(
+    source: Source<'_>,
+    given: &Strings,
+    others: &[Spanned<String>],
+) -> Result<Vec<Given<DiskName>>, Problem> {
     let mut disks: Vec<Given<DiskName>> = Vec::new();
     for name in given {
         let disk = DiskName::new(name.get_ref())
             .map_err(|error| source.refuse(name.span(), error.to_string()))?;
         if disks.iter().any(|d| d.value == disk) {
             return Err(source.refuse(name.span(), format!("the disk `{disk}` is listed twice")));
+        }
+        if others.iter().any(|o| o.get_ref() == disk.as_str()) {
+            let message = format!("the disk `{disk}` is marked both System and Data");
+            return Err(source.refuse(name.span(), message));
         }
         disks.push(source.at(name.span(), disk));
     }

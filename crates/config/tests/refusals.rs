@@ -77,7 +77,7 @@ fn the_template_with_its_examples_switched_on_is_valid() {
     };
     let config = resolve(&text).expect("valid").config;
     assert_eq!(config.services.len(), 2);
-    assert_eq!(config.system_disks.len(), 1);
+    assert_eq!((config.system_disks.len(), config.data_disks.len()), (1, 1));
     assert_eq!(config.health.len(), 1);
     assert_eq!(config.timeouts, Timeouts::default());
 }
@@ -277,6 +277,11 @@ fn every_refusal_names_file_line_and_column() {
         (
             "version = 1\n[disks]\nsystem = [\"data0\", \"data0\"]",
             "3:20: the disk `data0` is listed twice",
+            "",
+        ),
+        (
+            "version = 1\n[disks]\nsystem = [\"data0\"]\ndata = [\"data1\", \"data0\"]",
+            "4:18: the disk `data0` is marked both System and Data",
             "",
         ),
         (

@@ -182,8 +182,23 @@ impl Cx {
         Ok(owner.is_none() || owner != self.facts().machine(side))
     }
 
+    /// Returns what a disk is: in a session what was established at its beginning, else what the definition says.
+    pub(crate) fn role(&self, disk: &DiskName) -> DiskRole {
+        let state = self.state();
+        let defined = self.spec.disk(disk).map_or(DiskRole::Data, |d| d.role);
+        match &state.facts.roles {
+            Some(roles) if state.session.is_some() => *roles.get(disk).unwrap_or(&defined),
+            _ => defined,
+        }
+    }
+
+    /// Lists the disks that are System, or Data, in the order of the definition.
     pub(crate) fn disks(&self, role: DiskRole) -> Vec<DiskName> {
-        self.spec.disks_of(role).map(|d| d.name.clone()).collect()
+        let names = self.spec.disks.iter().map(|d| &d.name);
+        names
+            .filter(|name| self.role(name) == role)
+            .cloned()
+            .collect()
     }
 
     /// Returns what is held on the Upgrade Side.

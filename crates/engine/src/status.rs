@@ -3,8 +3,8 @@
 use crate::context::Cx;
 use crate::monitor::Seen;
 use flipside_model::{
-    DiskRole, DiskStatus, HardwareState, LegBook, LegPair, LegRole, LegStatus, MirrorStatus,
-    StaleReason, Status, UpgradeState,
+    DiskStatus, HardwareState, LegBook, LegPair, LegRole, LegStatus, MirrorStatus, StaleReason,
+    Status, UpgradeState,
 };
 use flipside_session::{SessionState, Step, law};
 
@@ -98,18 +98,18 @@ fn disks(cx: &Cx, state: &SessionState, book: &LegBook) -> Vec<DiskStatus> {
             };
             Some(DiskStatus {
                 name: disk.name.clone(),
-                role: disk.role,
+                role: cx.role(&disk.name),
                 size: disk.size,
                 mirror,
                 resync_copied: copied,
                 resync_union: union,
-                legs: legs(pair, disk.role),
+                legs: legs(pair),
             })
         })
         .collect()
 }
 
-fn legs(pair: &LegPair, _role: DiskRole) -> Vec<LegStatus> {
+pub(crate) fn legs(pair: &LegPair) -> Vec<LegStatus> {
     flipside_model::Leg::BOTH
         .iter()
         .map(|leg| {

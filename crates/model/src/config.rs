@@ -133,9 +133,12 @@ pub struct UpgradeConfig {
     pub timeouts: Timeouts,
     /// Leave the throw-away copy of the data on the Upgrade Side (rehearsal).
     pub rehearsal: bool,
-    /// Disks to upgrade besides the mandatory system disks; nothing uses them yet.
+    /// Disks marked System besides the mandatory system disks (DK-03).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub system_disks: Vec<DiskName>,
+    /// Disks marked Data although they were made system disks (DK-03); a mandatory system disk never (DK-08).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data_disks: Vec<DiskName>,
     /// The staging copy: the file and every file it calls, as they were read (CF-05). The first one is the parent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<ConfigFile>,

@@ -8,6 +8,7 @@ pub mod api;
 mod command;
 mod config;
 mod disk;
+mod inventory;
 mod legbook;
 mod names;
 mod outcome;
@@ -18,6 +19,7 @@ mod severity;
 mod state;
 mod status;
 mod system;
+mod volume;
 
 pub use command::Command;
 pub use config::{
@@ -25,6 +27,9 @@ pub use config::{
     UpgradeConfig,
 };
 pub use disk::{DiskName, DiskRole, Leg, MirrorStatus};
+pub use inventory::{
+    DeviceKind, GuestDevice, GuestMount, GuestSwap, Inventory, MAX_DEVICES, MAX_MOUNTS,
+};
 pub use legbook::{LegBook, LegEntry, LegPair, LegRole, StaleReason};
 pub use names::{InvalidName, MachineId, ServiceName, SessionId, SystemName};
 pub use outcome::{
@@ -37,3 +42,4 @@ pub use severity::Severity;
 pub use state::{HardwareState, OperationalState, PartnerState, Side, UpgradeState};
 pub use status::{DiskStatus, LegStatus, Progress, Status};
 pub use system::{DiskSpec, Firmware, LegPaths, NetworkSpec, Publish, SystemSpec};
+pub use volume::{DiskKind, DiskMap, MapDisk, Segment, Volume, VolumeColour};

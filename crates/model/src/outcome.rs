@@ -1,6 +1,6 @@
 //! What steps find out and later steps need: facts, recorded in the journal.
 
-use crate::{DiskName, Leg, MachineId, Side};
+use crate::{DiskName, DiskRole, Leg, MachineId, Side};
 use serde::{Deserialize, Serialize};
 
 /// Whether a unit starts at boot, as `systemctl is-enabled` says it.
@@ -98,6 +98,8 @@ pub enum Fact {
         /// The process, or none when it was ended.
         machine: Option<MachineId>,
     },
+    /// The disks whose role in this session is not the one of the definition (DK-03, DK-15), each with its role.
+    Roles(Vec<(DiskName, DiskRole)>),
     /// The data file systems and where they belong.
     Mounts(Vec<MountPoint>),
     /// Startup types of the controlled services, saved on the Upgrade Side.

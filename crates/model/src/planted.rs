@@ -135,6 +135,22 @@ mod switch {
             "a leg that failed during the copying is given to the Upgrade Side",
         ),
         bug(
+            "marked-disks-forgotten",
+            "a disk that is marked System is treated as what it was made",
+        ),
+        bug(
+            "spanned-volume-torn",
+            "one disk of a volume that spans two is upgraded and the other is not",
+        ),
+        bug(
+            "mandatory-disk-may-be-data",
+            "a disk that the running system needs is taken for data",
+        ),
+        bug(
+            "mount-point-hosts-forgotten",
+            "the volume that holds the mount point of a system volume is taken for data",
+        ),
+        bug(
             "machine-id-used-twice",
             "the Upgrade Side gets the id of a machine that exists",
         ),

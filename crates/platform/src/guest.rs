@@ -3,7 +3,9 @@
 
 use crate::{PortError, PortErrorKind, PortResult};
 use async_trait::async_trait;
-use flipside_model::{HealthCheck, MachineId, MountPoint, Package, SavedStartup, StartupType};
+use flipside_model::{
+    DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, SavedStartup, StartupType,
+};
 use std::time::Duration;
 
 /// Proof that the operating system answers.
@@ -101,11 +103,13 @@ pub trait GuestPort: Send + Sync {
     async fn set_clock(&self, id: MachineId) -> PortResult<()>;
     /// Describes services, in the order asked.
     async fn services(&self, id: MachineId, units: &[String]) -> PortResult<Vec<ServiceView>>;
-    /// Lists the file systems mounted from these disks (all data disks), deepest last.
-    async fn mounts(&self, id: MachineId) -> PortResult<Vec<MountPoint>>;
+    /// Lists the file systems mounted from these disks, deepest last.
+    async fn mounts(&self, id: MachineId, disks: &[DiskName]) -> PortResult<Vec<MountPoint>>;
+    /// Describes disks, partitions, volumes, mounts and swap in one look; changes nothing (DK-01, RC-53).
+    async fn inventory(&self, id: MachineId) -> PortResult<Inventory>;
     /// Lists installed packages by name.
     async fn packages(&self, id: MachineId) -> PortResult<Vec<Package>>;
-    /// Lists files on other than data disks that these services have open for writing.
+    /// Lists files that these services have open for writing, with the disk each lies on; not logs, caches and the like.
     async fn open_files(&self, id: MachineId, units: &[String]) -> PortResult<Vec<OpenFile>>;
 
     /// Reads what a hold will change; nothing is changed.

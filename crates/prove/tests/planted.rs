@@ -186,6 +186,10 @@ noticed! {
     abort_after_commit "abort-after-commit";
     simplex_passes_readiness "simplex-passes-readiness";
     simplex_disk_forked "simplex-disk-forked";
+    marked_disks_forgotten "marked-disks-forgotten";
+    spanned_volume_torn "spanned-volume-torn";
+    mandatory_disk_may_be_data "mandatory-disk-may-be-data";
+    mount_point_hosts_forgotten "mount-point-hosts-forgotten";
     machine_id_used_twice "machine-id-used-twice";
     machine_left_behind "machine-left-behind" at "machine.*";
     pause_not_announced "pause-not-announced" at "machine.fork_*";

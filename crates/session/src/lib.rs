@@ -6,6 +6,7 @@
 //! and in tests.
 #![forbid(unsafe_code)]
 
+pub mod disks;
 pub mod law;
 mod plan;
 pub mod readiness;

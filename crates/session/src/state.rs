@@ -2,9 +2,9 @@
 
 use crate::{Step, law};
 use flipside_model::{
-    Carried, DiskName, Entry, Fact, ForkFigures, MachineId, MountPoint, OperationalState, Outage,
-    Package, Problem, Record, ResyncFigures, SavedStartup, SessionId, Severity, Side, StepName,
-    StepResult, UpgradeConfig, UpgradeState,
+    Carried, DiskName, DiskRole, Entry, Fact, ForkFigures, MachineId, MountPoint, OperationalState,
+    Outage, Package, Problem, Record, ResyncFigures, SavedStartup, SessionId, Severity, Side,
+    StepName, StepResult, UpgradeConfig, UpgradeState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ pub struct Facts {
     pub production: Option<MachineId>,
     /// The machine that is the Upgrade Side.
     pub upgrade: Option<MachineId>,
+    /// Disks whose role in this session is not the one of the definition; none before it was established.
+    pub roles: Option<BTreeMap<DiskName, DiskRole>>,
     /// Data file systems, deepest last.
     pub mounts: Vec<MountPoint>,
     /// Saved startup types of the controlled units.
@@ -55,6 +57,7 @@ impl Default for Facts {
         Self {
             production: None,
             upgrade: None,
+            roles: None,
             mounts: Vec::new(),
             startup: None,
             quiesced: None,
@@ -331,6 +334,11 @@ impl Facts {
                 side: Side::Upgrade,
                 machine,
             } => self.upgrade = *machine,
+            // Frozen like the configuration: what a disk is must not change while the sides are apart (invariant 20).
+            Fact::Roles(roles) => {
+                self.roles
+                    .get_or_insert_with(|| roles.iter().cloned().collect());
+            }
             Fact::Mounts(mounts) => self.mounts.clone_from(mounts),
             // SV-09: what was saved first is the truth; a retry never overwrites it.
             Fact::Startup(saved) => {

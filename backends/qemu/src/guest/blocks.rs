@@ -2,7 +2,6 @@
 
 use super::fstab::{self, Entry, unescape};
 use flipside_model::{DiskName, MountPoint};
-use std::collections::BTreeSet;
 
 /// One block device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +28,7 @@ impl Block {
     }
 
     /// The names under which mounts show it.
-    fn names(&self) -> impl Iterator<Item = String> {
+    pub(super) fn names(&self) -> impl Iterator<Item = String> {
         let mapped = (!self.dm.is_empty()).then(|| format!("/dev/mapper/{}", self.dm));
         [Some(self.device()), mapped].into_iter().flatten()
     }
@@ -122,15 +121,11 @@ impl Survey {
             .any(|b| b.number == mount.number || b.names().any(|n| n == mount.source))
     }
 
-    /// The data disks that are there.
-    pub(super) fn data_disks(&self) -> Vec<DiskName> {
-        let names: BTreeSet<DiskName> = self
-            .blocks
-            .iter()
-            .filter(|b| b.parent.is_empty() && b.serial.starts_with("data"))
-            .filter_map(|b| DiskName::new(&b.serial).ok())
-            .collect();
-        names.into_iter().collect()
+    /// The device that a mount or a swap shows, by its number or else by its name: btrfs has numbers of its own.
+    pub(super) fn on_device(&self, number: &str, source: &str) -> Option<&Block> {
+        let by_number = self.blocks.iter().find(|b| b.number == number);
+        let named = || self.blocks.iter().find(|b| b.names().any(|n| n == source));
+        by_number.or_else(named)
     }
 
     /// The line of the mount table for a mount point.
@@ -138,9 +133,8 @@ impl Survey {
         self.fstab.iter().find(|e| e.target == target)
     }
 
-    /// The file systems on data disks, deepest last.
-    pub(super) fn data_mounts(&self) -> Vec<MountPoint> {
-        let disks = self.data_disks();
+    /// The file systems on these disks, deepest last.
+    pub(super) fn mounts_on(&self, disks: &[DiskName]) -> Vec<MountPoint> {
         let stacks: Vec<_> = disks.iter().map(|d| self.stack(d.as_str())).collect();
         let mut points: Vec<MountPoint> = Vec::new();
         for mount in &self.mounts {
@@ -170,9 +164,7 @@ impl Survey {
         };
         let found = self.blocks.iter().find(|b| b.number == number).or_else(|| {
             let mount = mount()?;
-            self.blocks
-                .iter()
-                .find(|b| b.number == mount.number || b.names().any(|name| name == mount.source))
+            self.on_device(&mount.number, &mount.source)
         });
         let mut block = found;
         // Down to the disk; a stack that is deeper than this is made up.
@@ -290,7 +282,7 @@ mod tests {
 
     #[test]
     fn data_mounts_are_found_through_the_layers() {
-        let points = Survey::read(OUTPUT).data_mounts();
+        let points = Survey::read(OUTPUT).mounts_on(&[DiskName::new("data0").expect("valid")]);
         let shown: Vec<_> = points
             .iter()
             .map(|p| (p.disk.as_str(), p.target.as_str(), p.source.as_str()))

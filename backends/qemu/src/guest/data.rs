@@ -210,7 +210,7 @@ fn unknown_layer(block: &Block) -> PortError {
 }
 
 /// The volume group in device mapper's name of a volume, where hyphens within names are doubled.
-fn volume_group(name: &str) -> String {
+pub(super) fn volume_group(name: &str) -> String {
     let mut group = String::new();
     let mut rest = name.chars().peekable();
     while let Some(character) = rest.next() {

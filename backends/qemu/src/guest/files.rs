@@ -1,4 +1,4 @@
-//! Files that services write on disks other than data disks.
+//! Files that services write, and the disks they lie on.
 
 use super::blocks::Survey;
 use super::escape::{check_units, words};
@@ -86,13 +86,11 @@ pub(super) fn read(text: &str, survey: &Survey) -> Vec<OpenFile> {
             .and_then(|r| r.split('/').next());
         let unit = process.and_then(|p| units.get(p)).copied().unwrap_or("");
         let disk = survey.serial_of(&number(device), path);
-        if !disk.starts_with("data") {
-            files.insert((
-                words(unit.as_bytes()),
-                words(path.as_bytes()),
-                words(disk.as_bytes()),
-            ));
-        }
+        files.insert((
+            words(unit.as_bytes()),
+            words(path.as_bytes()),
+            words(disk.as_bytes()),
+        ));
     }
     let made = |(unit, path, disk)| OpenFile { unit, path, disk };
     files.into_iter().map(made).collect()
@@ -111,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_written_on_other_than_data_disks_counts() {
+    fn only_what_is_written_counts() {
         let text = "block\tsda\t8:0\t\t\t\t\tsystem0\t\nblock\tsda1\t8:1\tsda\t\t\t\t\t\n\
             block\tsdb\t8:16\t\t\t\t\tdata0\t\n\
             pid\t7\tdb.service\n\
@@ -131,11 +129,15 @@ mod tests {
         let files = read(text, &Survey::read(text.as_bytes()));
         assert_eq!(
             files,
-            [OpenFile {
+            [
+                ("/srv/data/table", "data0"),
+                ("/var/lib/db/table", "system0")
+            ]
+            .map(|(path, disk)| OpenFile {
                 unit: "db.service".to_owned(),
-                path: "/var/lib/db/table".to_owned(),
-                disk: "system0".to_owned(),
-            }]
+                path: path.to_owned(),
+                disk: disk.to_owned(),
+            })
         );
     }
 

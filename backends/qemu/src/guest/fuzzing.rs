@@ -1,8 +1,8 @@
 //! What is read from a guest, opened to `crates/fuzzing`. Nothing in it may be believed to be true, and nothing may harm.
 
 use super::blocks::{Survey, depth};
-use super::{data, escape, files, fstab, show};
-use flipside_model::MachineId;
+use super::{data, escape, files, fstab, inventory, show};
+use flipside_model::{DiskName, MAX_DEVICES, MAX_MOUNTS, MachineId};
 
 /// Says whether the guest's port takes a name as that of a unit.
 pub fn is_unit(name: &str) -> bool {
@@ -18,6 +18,7 @@ pub fn is_pattern(name: &str) -> bool {
 pub fn guest(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     survey(bytes, &text);
+    volumes(bytes);
     table(bytes);
     units(&text);
     let words = escape::words(bytes);
@@ -36,7 +37,11 @@ fn harmless(text: &str) {
 
 fn survey(bytes: &[u8], text: &str) {
     let survey = Survey::read(bytes);
-    for disk in survey.data_disks() {
+    let serials = survey.blocks.iter().filter(|b| b.parent.is_empty());
+    let disks: Vec<DiskName> = serials
+        .filter_map(|b| DiskName::new(&b.serial).ok())
+        .collect();
+    for disk in &disks {
         let stack = survey.stack(disk.as_str());
         assert!(
             stack.len() <= survey.blocks.len(),
@@ -48,7 +53,7 @@ fn survey(bytes: &[u8], text: &str) {
             Err(error) => harmless(&error.to_string()),
         }
     }
-    let points = survey.data_mounts();
+    let points = survey.mounts_on(&disks);
     for pair in points.windows(2) {
         assert!(
             depth(&pair[0].target) <= depth(&pair[1].target),
@@ -62,10 +67,49 @@ fn survey(bytes: &[u8], text: &str) {
         for word in [&file.unit, &file.path, &file.disk] {
             harmless(word);
         }
-        assert!(
-            !file.disk.starts_with("data") && file.path.starts_with('/'),
-            "{file:?}"
-        );
+        assert!(file.path.starts_with('/'), "{file:?}");
+    }
+}
+
+/// Disks and volumes: bounded, clean, what lies below first, and every name one of the list.
+fn volumes(bytes: &[u8]) {
+    let found = inventory::read(bytes);
+    assert!(found.devices.len() <= MAX_DEVICES && found.mounts.len() <= MAX_MOUNTS);
+    let at = |name: &str| found.devices.iter().position(|d| d.name == name);
+    for (index, device) in found.devices.iter().enumerate() {
+        assert_eq!(at(&device.name), Some(index), "{} twice", device.name);
+        for below in &device.below {
+            assert!(
+                at(below).is_some_and(|at| at < index),
+                "{below} under {device:?}"
+            );
+        }
+        let told = [
+            &device.title,
+            &device.serial,
+            &device.format,
+            &device.label,
+            &device.uuid,
+        ];
+        for text in told
+            .into_iter()
+            .chain([&device.group, &device.part_type])
+            .flatten()
+        {
+            harmless(text);
+            assert!(text.chars().count() <= 255);
+        }
+        let _ = found.disks_under(&device.name);
+    }
+    for mount in &found.mounts {
+        for text in [&mount.target, &mount.format, &mount.source] {
+            harmless(text);
+        }
+        assert!(mount.device.as_deref().is_none_or(|d| at(d).is_some()));
+    }
+    for swap in &found.swaps {
+        harmless(&swap.path);
+        assert!(swap.device.as_deref().is_none_or(|d| at(d).is_some()));
     }
 }
 

@@ -19,6 +19,7 @@ mod fstab;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod gates;
+mod inventory;
 mod limits;
 mod link;
 mod packages;
@@ -27,7 +28,7 @@ mod shell;
 mod show;
 
 use async_trait::async_trait;
-use flipside_model::{HealthCheck, MachineId, MountPoint, Package};
+use flipside_model::{DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package};
 use flipside_platform::{
     ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, PortError,
     PortErrorKind, PortResult, ServiceView, ShellStream, UnitStart,
@@ -203,8 +204,12 @@ impl GuestPort for LinuxGuest {
         self.list_services(id, units).await
     }
 
-    async fn mounts(&self, id: MachineId) -> PortResult<Vec<MountPoint>> {
-        Ok(self.survey(id).await?.data_mounts())
+    async fn mounts(&self, id: MachineId, disks: &[DiskName]) -> PortResult<Vec<MountPoint>> {
+        Ok(self.survey(id).await?.mounts_on(disks))
+    }
+
+    async fn inventory(&self, id: MachineId) -> PortResult<Inventory> {
+        self.take_inventory(id).await
     }
 
     async fn open_files(&self, id: MachineId, units: &[String]) -> PortResult<Vec<OpenFile>> {

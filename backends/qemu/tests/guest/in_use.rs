@@ -48,7 +48,10 @@ pub(crate) async fn refuses_what_is_in_use(machine: &Machine) -> Result<()> {
         error.causes.iter().any(|c| c.contains("/srv/data/busy")),
         "{error:?}"
     );
-    ensure!(guest.mounts(ID).await?.len() == 1, "nothing was unmounted");
+    ensure!(
+        guest.mounts(ID, &crate::data0()).await?.len() == 1,
+        "nothing was unmounted"
+    );
     guest.exec_kill(ID, user).await?;
     machine.finish(user).await?;
 
@@ -70,7 +73,7 @@ pub(crate) async fn refuses_what_is_in_use(machine: &Machine) -> Result<()> {
 
     timed("close_data", guest.close_data(ID, &disks)).await?;
     timed("close_data again", guest.close_data(ID, &disks)).await?;
-    ensure!(guest.mounts(ID).await? == Vec::<MountPoint>::new());
+    ensure!(guest.mounts(ID, &crate::data0()).await? == Vec::<MountPoint>::new());
 
     // A process that has the bare device open, without claiming it.
     let raw = request(

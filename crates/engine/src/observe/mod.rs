@@ -3,6 +3,7 @@
 //! One file per theme, as in `flipside_session::readiness`. A question that fails is a fact too: it ends up in the
 //! finding of its test, and no other test is missing because of it (RC-08).
 
+mod disks;
 mod services;
 
 use crate::context::Cx;
@@ -38,6 +39,8 @@ pub(crate) async fn check(cx: &Cx, config: &UpgradeConfig) -> Result<(usize, usi
             Err(error) => Err(error.to_string()),
         },
     };
+    let inventory = disks::inventory(cx, &guest).await;
+    let data = disks::data(cx, config, &inventory);
     let seen = Observed {
         spec: &cx.spec,
         config,
@@ -57,7 +60,8 @@ pub(crate) async fn check(cx: &Cx, config: &UpgradeConfig) -> Result<(usize, usi
             .map(|change| (change.disk.to_string(), change.text))
             .collect(),
         services: services::running(cx, &guest, config).await,
-        written: services::written(cx, &guest, config).await,
+        written: services::written(cx, &guest, config, &data).await,
+        inventory,
     };
     let findings = readiness::judge(&seen);
     for finding in &findings {

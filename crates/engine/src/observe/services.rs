@@ -2,7 +2,7 @@
 
 use super::Guest;
 use crate::context::Cx;
-use flipside_model::{DiskRole, ServiceName, UpgradeConfig};
+use flipside_model::{DiskName, ServiceName, UpgradeConfig};
 use flipside_session::readiness::{Asked, ServiceSeen, WrittenFile};
 
 fn units(config: &UpgradeConfig) -> Vec<String> {
@@ -32,12 +32,12 @@ pub(super) async fn written(
     cx: &Cx,
     guest: &Guest,
     config: &UpgradeConfig,
+    data: &[DiskName],
 ) -> Asked<Vec<WrittenFile>> {
     let units = units(config);
     if units.is_empty() {
         return Ok(Vec::new());
     }
-    let data = cx.disks(DiskRole::Data);
     let on_data = |disk: &str| data.iter().any(|d| d.as_str() == disk);
     let files = cx.ports.guest.open_files(guest.clone()?, &units).await;
     let files = files.map_err(|error| error.to_string())?;

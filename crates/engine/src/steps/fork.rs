@@ -10,7 +10,7 @@ use crate::{devices, legs};
 use async_trait::async_trait;
 use flipside_model::{
     DiskName, DiskRole, Fact, Leg, LegBook, LegRole, MachineId, Problem, ProblemCode, Progress,
-    Side, SystemSpec, planted,
+    Side, planted,
 };
 use flipside_platform::RunState;
 use std::collections::BTreeMap;
@@ -150,7 +150,7 @@ async fn copy_and_switch(cx: &Cx, production: MachineId, upgrade: MachineId) -> 
             .map(|(name, pair)| (name.clone(), pair.authority))
             .collect();
         if !planted::is("legs-recorded-apart-too-late") {
-            take_apart(book, &cx.spec);
+            take_apart(book, cx);
         }
         if !planted::is("pause-not-announced") {
             book.pause_until_ms = Some(until);
@@ -173,8 +173,7 @@ async fn copy_and_switch(cx: &Cx, production: MachineId, upgrade: MachineId) -> 
         .fork_switch(production, upgrade, &keep)
         .await?;
     if planted::is("legs-recorded-apart-too-late") {
-        cx.edit_book(&held, |book| take_apart(book, &cx.spec))
-            .await?;
+        cx.edit_book(&held, |book| take_apart(book, cx)).await?;
     }
     cx.ledger.fact(Fact::Divided(true))?;
     cx.ledger.fact(Fact::Forked(figures))?;
@@ -185,13 +184,13 @@ async fn copy_and_switch(cx: &Cx, production: MachineId, upgrade: MachineId) -> 
 }
 
 /// Records that from now on each side has its own leg of every disk.
-fn take_apart(book: &mut LegBook, spec: &SystemSpec) {
-    for disk in &spec.disks {
+fn take_apart(book: &mut LegBook, cx: &Cx) {
+    for disk in &cx.spec.disks {
         let Some(pair) = book.disks.get_mut(&disk.name) else {
             continue;
         };
         let authority = pair.authority;
-        let (here, there) = match disk.role {
+        let (here, there) = match cx.role(&disk.name) {
             DiskRole::System => (LegRole::Original, LegRole::Upgraded),
             DiskRole::Data => (LegRole::Live, LegRole::Frozen),
         };

@@ -23,7 +23,10 @@ impl Action for Mount {
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
         let machine = cx.machine(self.side)?;
         let (Ok(mounted), Ok(lifted)) = (
-            cx.ports.guest.mounts(machine).await,
+            cx.ports
+                .guest
+                .mounts(machine, &cx.disks(DiskRole::Data))
+                .await,
             cx.ports.guest.lifted(machine).await,
         ) else {
             return Ok(Seen::Todo);

@@ -59,7 +59,7 @@ impl Action for StartUpgrade {
                 continue;
             };
             let other = pair.authority.other();
-            let source = match disk.role {
+            let source = match cx.role(&disk.name) {
                 DiskRole::System => DiskSource::Legs(vec![other]),
                 DiskRole::Data => DiskSource::Overlay(other),
             };

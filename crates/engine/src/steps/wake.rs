@@ -73,13 +73,13 @@ async fn prove_isolated(cx: &Cx) -> Step {
     }
     let book = cx.book().await?;
     for (name, disk) in &view.disks {
-        let (Some(pair), Some(spec)) = (book.disks.get(name), cx.spec.disk(name)) else {
+        let (Some(pair), Some(_)) = (book.disks.get(name), cx.spec.disk(name)) else {
             return refuse(format!(
                 "the Upgrade Side has a disk `{name}` that nobody gave it"
             ));
         };
         let other = pair.authority.other();
-        let good = match (spec.role, &disk.source) {
+        let good = match (cx.role(name), &disk.source) {
             (DiskRole::System, DiskSource::Legs(legs)) => *legs == [other],
             (DiskRole::Data, DiskSource::Overlay(leg)) => *leg == other,
             _ => false,

@@ -3,7 +3,7 @@
 use super::CheckResult;
 use super::bench::{Bench, GuestFixture, NOBODY, expect, ok, refused};
 use crate::{ExecOutput, ExecRequest, PortErrorKind, RunState, ServiceView, UnitStart};
-use flipside_model::{HealthCheck, Leg, MachineId};
+use flipside_model::{GuestDevice, HealthCheck, Leg, MachineId};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -46,7 +46,8 @@ pub(crate) async fn mounted(
     guest: &GuestFixture,
     all: bool,
 ) -> CheckResult {
-    let mounts = ok("mounts", b.p.guest.mounts(id).await)?;
+    let data = [b.data.clone()];
+    let mounts = ok("mounts", b.p.guest.mounts(id, &data).await)?;
     let is = |target: &String| mounts.iter().any(|m| &m.target == target);
     let as_wanted = guest.mounts.iter().all(|m| is(&m.target) == all);
     expect(
@@ -124,7 +125,8 @@ pub(crate) async fn services_and_mounts_are_described(b: &mut Bench<'_>) -> Chec
     expect(!last.exists && !last.active, format!("{last:?}"))?;
     mounted(b, id, &guest, true).await?;
     let data = b.data.clone();
-    let mounts = ok("mounts", b.p.guest.mounts(id).await)?;
+    let on = |disk: &flipside_model::DiskName| [disk.clone()];
+    let mounts = ok("mounts", b.p.guest.mounts(id, &on(&data)).await)?;
     expect(
         mounts.iter().all(|m| m.disk == data),
         format!("{mounts:?} lie on other than {data}"),
@@ -132,6 +134,42 @@ pub(crate) async fn services_and_mounts_are_described(b: &mut Bench<'_>) -> Chec
     ok("open_files", b.p.guest.open_files(id, &guest.units).await)?;
     let has = ok("has_disk", b.p.guest.has_disk(id, data.as_str()).await)?;
     expect(has, "the guest does not see its data disk")
+}
+
+// DK-01, DK-16: every disk by its serial number and with its size, and on which of them a file system lies.
+pub(crate) async fn disks_and_volumes_are_described(b: &mut Bench<'_>) -> CheckResult {
+    let (id, guest) = b.boot().await?;
+    let found = ok("inventory", b.p.guest.inventory(id).await)?;
+    for disk in &b.fixture.spec().disks {
+        let serial = |d: &&GuestDevice| d.serial.as_deref() == Some(disk.name.as_str());
+        let device = found.devices.iter().find(serial);
+        let device = device.ok_or_else(|| format!("{} is not in {found:?}", disk.name))?;
+        expect(
+            device.size == disk.size && device.below.is_empty(),
+            format!("{device:?} is not {disk:?}"),
+        )?;
+    }
+    let data = b.data.as_str();
+    let mut wanted = vec![("/", b.system.as_str())];
+    wanted.extend(guest.mounts.iter().map(|m| (m.target.as_str(), data)));
+    for (target, disk) in wanted {
+        let mount = found.mounts.iter().rfind(|m| m.target == target);
+        let device = mount.and_then(|m| m.device.as_deref());
+        let device = device.ok_or_else(|| format!("{target} has no device: {mount:?}"))?;
+        let under = found.disks_under(device);
+        let serials: Vec<&str> = under.iter().filter_map(|d| d.serial.as_deref()).collect();
+        expect(
+            serials == [disk],
+            format!("{target} lies on {serials:?}, not on {disk}"),
+        )?;
+        let format = found.device(device).and_then(|d| d.format.as_deref());
+        expect(format.is_some(), format!("{device} holds nothing known"))?;
+    }
+    let again = ok("inventory", b.p.guest.inventory(id).await)?;
+    expect(
+        found.devices == again.devices,
+        "two looks at the same differ",
+    )
 }
 
 pub(crate) async fn data_is_closed_and_opened_again(b: &mut Bench<'_>) -> CheckResult {

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 /// The longest simulated time an operation may take before the test calls it hung.
 const HUNG: Duration = Duration::from_secs(3_600);
 
+pub mod roles;
 pub mod stories;
 pub mod story;
 

@@ -53,6 +53,9 @@ pub const STORIES: &[Story] = &[
         run(the_journals_disk_fails)
     }),
     ("the journal is damaged", || run(the_journal_is_damaged)),
+    ("what a disk is meant to be in a session", || {
+        run(super::roles::what_a_disk_is_meant_to_be)
+    }),
 ];
 
 async fn at_work(change: impl FnOnce(&mut SimOptions)) -> Bench {

@@ -3,6 +3,7 @@
 
 mod broken;
 mod mirrors;
+mod roles;
 mod states;
 mod verify;
 

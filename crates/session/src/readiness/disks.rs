@@ -1,11 +1,13 @@
 //! Readiness of the disks: every one duplexed, on legs that are known, with room for the fork.
 
-use super::{Finding, Observed, Rule, STATE_MARGIN_BYTES, error, warning};
-use flipside_model::planted;
+use super::{Finding, Observed, Rule, STATE_MARGIN_BYTES, asked, error, warning};
+use crate::disks;
+use flipside_model::{Inventory, Severity, planted};
 
 /// The tests of this theme.
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("Every disk is duplexed", duplexed),
+    ("The selection of disks is possible", selection),
     ("Every leg is the recorded one", legs),
     ("The enclosures are independent", enclosures),
     ("Space for the fork", space),
@@ -29,6 +31,25 @@ fn duplexed(seen: &Observed<'_>) -> Vec<Finding> {
         error("duplex", "RDR disk is not duplexed").about(name.as_str()).advise(advice)
     })
     .collect()
+}
+
+// DK-08, DK-32, DK-34, RC-17, RC-20: nothing is guessed about disks, so a guest that cannot tell is not split.
+fn selection(seen: &Observed<'_>) -> Vec<Finding> {
+    let judge = |found: Option<&Inventory>| -> Vec<Finding> {
+        let wrong = disks::roles(seen.spec, seen.config, found).wrong;
+        let told = wrong.into_iter().map(|wrong| {
+            error("disks", wrong.text)
+                .about(wrong.disk.as_str())
+                .advise(wrong.advice)
+        });
+        told.collect()
+    };
+    let what = ("disks", "the disks of the guest", Severity::Error);
+    let mut found = asked(seen, &seen.inventory, what, |found| judge(Some(found)));
+    if seen.inventory.is_err() {
+        found.extend(judge(None));
+    }
+    found
 }
 
 // Fault 22, CM-13

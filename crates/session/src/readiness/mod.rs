@@ -11,7 +11,7 @@ mod disks;
 mod machine;
 mod services;
 
-use flipside_model::{DiskRole, LegBook, Severity, SystemSpec, UpgradeConfig};
+use flipside_model::{DiskRole, Inventory, LegBook, Severity, SystemSpec, UpgradeConfig};
 pub use services::{ServiceSeen, WrittenFile};
 
 /// One result of a readiness check.
@@ -61,6 +61,8 @@ pub struct Observed<'a> {
     pub one_device: bool,
     /// Legs that are not what the book means: component and sentence.
     pub leg_faults: Vec<(String, String)>,
+    /// What the guest has of disks and volumes.
+    pub inventory: Asked<Inventory>,
     /// The controlled services.
     pub services: Asked<Vec<ServiceSeen>>,
     /// Files that controlled services have open for writing on system disks.

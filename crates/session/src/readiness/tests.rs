@@ -76,6 +76,7 @@ fn good<'a>(spec: &'a SystemSpec, config: &'a UpgradeConfig, book: &'a LegBook) 
             active: true,
         }]),
         written: Ok(Vec::new()),
+        inventory: Ok(flipside_model::Inventory::default()),
     }
 }
 
@@ -361,4 +362,33 @@ fn a_system_may_have_no_data_disk() {
     assert!(!has_data_disk(&spec));
     spec.disks[0].role = DiskRole::Data;
     assert!(has_data_disk(&spec));
+}
+
+// DK-08, DK-34, RC-20: an impossible selection is an Error that names the disk; a guest that cannot tell is one too.
+#[test]
+fn an_impossible_selection_of_disks_is_an_error() {
+    let (spec, book) = (spec(), book(LegRole::Live));
+    let config = UpgradeConfig {
+        data_disks: vec![DiskName::new("system0").expect("valid")],
+        ..UpgradeConfig::none()
+    };
+    let mut seen = good(&spec, &config, &book);
+    for (inventory, errors) in [(Ok(Inventory::default()), 2), (Err("no".to_owned()), 2)] {
+        seen.inventory = inventory;
+        let found = judge(&seen);
+        let told: Vec<_> = found
+            .iter()
+            .filter(|f| f.severity == Severity::Error)
+            .collect();
+        assert_eq!(told.len(), errors, "{told:?}");
+        assert!(
+            told.iter()
+                .all(|f| f.component.is_some() && f.advice.is_some())
+        );
+        assert!(
+            told.iter()
+                .any(|f| f.text.contains("mandatory system disk")),
+            "{told:?}"
+        );
+    }
 }
