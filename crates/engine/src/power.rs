@@ -141,14 +141,19 @@ pub(crate) async fn boot_committed(cx: &Cx) -> Result<(), Problem> {
 
 /// Starts a stopped system, or goes on where an earlier start was interrupted.
 pub(crate) async fn on(cx: &Cx) -> Result<(), Problem> {
-    let run = cx.view_of(system_side(cx)).await?.run;
+    let state = cx.state();
+    let resting =
+        state.upgrade == UpgradeState::Idle && state.operational != OperationalState::Busy;
+    let mut run = cx.view_of(system_side(cx)).await?.run;
+    if resting && matches!(run, RunState::Panicked | RunState::Shutdown) {
+        clear_away(cx).await?;
+        run = RunState::Absent;
+    }
     if run.is_present() {
-        let state = cx.state();
         if run == RunState::IoError && state.operational != OperationalState::Busy {
             go_on(cx).await?;
         }
-        let idle = state.upgrade == UpgradeState::Idle;
-        return if idle && state.operational != OperationalState::Busy {
+        return if resting {
             finish_start(cx).await
         } else {
             Ok(())
@@ -162,10 +167,24 @@ pub(crate) async fn on(cx: &Cx) -> Result<(), Problem> {
         )
         .advise("`flipside retry` goes on with the commit and starts the system"));
     }
+    start_anew(cx).await
+}
+
+async fn start_anew(cx: &Cx) -> Result<(), Problem> {
     let machine = boot(cx).await?;
     cx.ports.network.open(machine).await?;
     cx.ledger.log(Severity::Success, "the system was started")?;
     Ok(())
+}
+
+/// Ends a machine that serves nobody and cannot be continued: its guest has panicked or shut itself down (fault 40), or it
+/// was never started to the end.
+async fn clear_away(cx: &Cx) -> Result<(), Problem> {
+    let machine = cx.machine(system_side(cx))?;
+    let held = cx.exclusive().await?;
+    settle_power(cx, &held, machine, false).await?;
+    let text = "the machine could not go on as it was; it is started anew";
+    cx.ledger.log(Severity::Warning, text).map(|_| ())
 }
 
 /// Continues the system's machine when it stands still after an I/O error: what failed may be well again (fault 16). It
@@ -199,8 +218,16 @@ async fn finish_start(cx: &Cx) -> Result<(), Problem> {
         (true, _) => {}
         // Its start was whole; since then the keeper may have given it legs that it was not started with.
         (false, RunState::Running) => cx.ports.machine.set_link(machine, true).await?,
-        // It has never run, so it is still as it was started.
-        (false, _) => start_linked(cx, side, machine, &book).await?,
+        // It has never run, so nothing is lost with it.
+        (false, _) => match start_linked(cx, side, machine, &book).await {
+            // The keeper may have given this one other legs too.
+            Err(problem) if problem.code == ProblemCode::Mismatch => {
+                drop(held);
+                clear_away(cx).await?;
+                return start_anew(cx).await;
+            }
+            result => result?,
+        },
     }
     drop(held);
     cx.ports.network.open(machine).await?;

@@ -164,6 +164,10 @@ fn repeat(word: &str, minimise: bool) -> Result<ExitCode> {
             call.end
         );
     }
+    for call in &outcome.guard_calls {
+        let fault = call.fault.map_or(String::new(), |f| format!("  <== {f:?}"));
+        println!("guard {:>5} {}{fault}", call.n, call.name);
+    }
     println!("{word}: {}", outcome.failure.as_deref().unwrap_or("passed"));
     Ok(if outcome.failure.is_some() {
         ExitCode::FAILURE

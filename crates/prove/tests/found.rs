@@ -48,6 +48,31 @@ fn a_carrier_is_never_stored_over_what_it_still_holds() {
     passes("5866:4,5,6,7,8,9,11,12,13,14,15,26,47");
 }
 
+// The Upgrade Side died in Merge, or while the merge plugged the data disks into it. What it had written to a disk whose
+// other leg was still being resynchronised was in its own bitmap only; the abort took the carried one, which lacks that,
+// and called legs equal that differed (fault 28).
+#[test]
+fn a_bitmap_that_died_with_its_machine_is_not_replaced_by_an_older_one() {
+    passes("11083:0,2,4,6");
+    passes("18380:6,11,13,18,19,20,21,22,32");
+}
+
+// A system whose guest had panicked before its start was whole, or that was given other legs before it ever ran, could
+// never be started again (fault 40).
+#[test]
+fn a_machine_that_cannot_go_on_is_started_anew() {
+    passes("13943:13,29,37,39,42,45,46,48");
+    passes("14713:24,26,30,37,38,43,49,50,55");
+    passes("16140:1,2,3,4,5,11,13,14");
+}
+
+// A server hung with the lease when a fork was recorded and not carried out. The root read another leg first than the
+// recorded one, so the guard called it unsound and left Production paused for ever (fault 29, invariant 23).
+#[test]
+fn a_fork_that_was_only_recorded_does_not_keep_production_paused() {
+    passes("30317:15,17,18,20,21,22,23,24,25,26,29,30,31,33,34,35,36,41");
+}
+
 // The simulation's own mistakes: what a death left on one side's leg was forgotten when the other side wrote the same
 // block; and a guest that restarted had its disks mounted before it was up.
 #[test]

@@ -82,6 +82,12 @@ impl Kills {
         points: &[&str],
         goal: (S, O),
     ) -> Vec<String> {
+        if points.is_empty() {
+            // All of them are behind it: the command only leads on.
+            lab.ok(command);
+            lab.is_in(goal.0, goal.1);
+            return Vec::new();
+        }
         let moves = lab.status().upgrade_state != S::Split || command[0] == "merge";
         let mut asked = false;
         let mut left = Vec::new();

@@ -8,7 +8,7 @@ use crate::context::{Cx, Exclusive, Step};
 use crate::{devices, legs};
 use async_trait::async_trait;
 use flipside_model::{
-    DiskName, DiskRole, Fact, Leg, MachineId, Severity, Side, StaleReason, planted,
+    DiskName, DiskRole, Fact, Leg, LegBook, MachineId, Severity, Side, StaleReason, planted,
 };
 use flipside_platform::RunState;
 
@@ -39,11 +39,16 @@ impl Action for Release {
             view.run,
             RunState::Absent | RunState::Paused | RunState::Shutdown | RunState::Panicked
         );
-        Ok(if !plugged && !view.link_up && !owns && still {
-            Seen::Done
-        } else {
-            Seen::Todo
-        })
+        let undecided = view.run == RunState::Absent
+            && may_have_written(cx, self.side, &book)
+            && cx.disks(DiskRole::Data).iter().any(|d| trusts(&book, d));
+        Ok(
+            if !plugged && !view.link_up && !owns && still && !undecided {
+                Seen::Done
+            } else {
+                Seen::Todo
+            },
+        )
     }
 
     async fn act(&self, cx: &Cx) -> Step {
@@ -69,13 +74,15 @@ impl Action for Release {
                 cx.ports.disk.unplug(machine, &disk).await?;
             }
         }
+        let data = cx.disks(DiskRole::Data);
         cx.edit_book(&held, |book| {
+            if view.run == RunState::Absent
+                && (book.owner == Some(machine) || may_have_written(cx, self.side, book))
+            {
+                died_with_data(book, &data);
+            }
             if book.owner == Some(machine) && !planted::is("owner-kept-while-disks-move") {
                 book.owner = None;
-                if view.run == RunState::Absent {
-                    // It died with writes in flight: its mirrors may differ, and only the authority counts (fault 28).
-                    book.mark_unclean();
-                }
             }
         })
         .await?;
@@ -87,6 +94,32 @@ impl Action for Release {
 
     async fn undo(&self, cx: &Cx) -> Step {
         super::attach::attach(cx, self.side).await
+    }
+}
+
+/// Says whether a machine that owns nothing may have had live data all the same: the Upgrade Side runs while a merge plugs
+/// disks into it, before it is recorded as the owner.
+fn may_have_written(cx: &Cx, side: Side, book: &LegBook) -> bool {
+    let attach = flipside_session::Step::AttachUpgrade.name();
+    side == Side::Upgrade && book.owner.is_none() && cx.state().attempts.contains_key(&attach)
+}
+
+/// Says whether the second leg of a disk is taken for equal, or for equal but for what a bitmap names.
+fn trusts(book: &LegBook, disk: &DiskName) -> bool {
+    book.disks.get(disk).is_some_and(|pair| {
+        pair.duplexed() || matches!(pair.stale(), Some((_, StaleReason::Session)))
+    })
+}
+
+/// It died with writes in flight, or may have: its mirrors may differ, and only the authority counts (fault 28). What was
+/// left of an unfinished resynchronisation died with its bitmap: one carried into it earlier lacks what it wrote.
+fn died_with_data(book: &mut LegBook, data: &[DiskName]) {
+    book.mark_unclean();
+    if planted::is("carried-bitmap-outlives-its-machine") {
+        return;
+    }
+    for disk in data {
+        legs::distrust_bitmap(book, disk);
     }
 }
 

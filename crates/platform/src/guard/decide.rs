@@ -290,8 +290,9 @@ fn carries_the_guest(role: &LegRole) -> bool {
     matches!(role, LegRole::Live | LegRole::Original | LegRole::Upgraded)
 }
 
-/// Every root is a quorum over recorded legs, and what is read first is good: the authority, or another live leg
-/// before it. While the system is divided a side has its own leg of a system disk alone.
+/// Every root is a quorum over recorded legs, and what is read first is good: the authority, or another leg before it
+/// that gets every write. A fork that is recorded and was not carried out leaves both legs in the root, in any order
+/// (fault 29). While the system is divided a side has its own leg of a system disk alone.
 fn roots_are_sound(facts: &Facts<'_>) -> Result<(), String> {
     if facts.view.disks.is_empty() {
         return Err("the machine has no disk".to_owned());
@@ -307,7 +308,10 @@ fn roots_are_sound(facts: &Facts<'_>) -> Result<(), String> {
             Some(leg) if legs.len() == 1 => {
                 matches!(pair.get(leg).role, LegRole::Original | LegRole::Upgraded)
             }
-            Some(leg) => legs.contains(&pair.authority) && pair.get(leg).role == LegRole::Live,
+            Some(leg) => {
+                let stale = matches!(pair.get(leg).role, LegRole::Stale(_));
+                legs.contains(&pair.authority) && !stale
+            }
             None => false,
         };
         if !good {

@@ -253,6 +253,22 @@ fn before_a_guest_is_continued_its_roots_are_what_the_book_says() {
             Action::Continue,
         ),
         (
+            "a fork that was recorded and not carried out, the other leg first",
+            overdue().with(|c| {
+                c.roles = (LegRole::Upgraded, LegRole::Original);
+                c.authority = B;
+            }),
+            Action::Continue,
+        ),
+        (
+            "the same of a data disk",
+            overdue().with(|c| {
+                c.roles = (LegRole::Frozen, LegRole::Live);
+                c.authority = B;
+            }),
+            Action::Continue,
+        ),
+        (
             "a leg taken in that is not recorded yet",
             overdue().with(|c| c.roles = (LegRole::Live, stale())),
             Action::Continue,
