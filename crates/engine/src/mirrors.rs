@@ -279,10 +279,20 @@ async fn finish(
     }
     let figures = cx.ports.disk.resync_finish(machine, disk).await;
     let in_sync = figures.is_ok() || planted::is("failed-finish-is-success");
-    let paused = cx.view(machine).await?.run == RunState::Paused;
-    if paused && !planted::is("owner-left-paused") {
-        // An earlier life of the server had paused it for the last round: the owner always goes on.
-        cx.ports.machine.resume(machine).await?;
+    match cx.view(machine).await {
+        Ok(view) if view.run == RunState::Paused && !planted::is("owner-left-paused") => {
+            // An earlier life of the server had paused it for the last round: the owner always goes on.
+            cx.ports.machine.resume(machine).await?;
+        }
+        // What was proved is recorded all the same; the pause stays announced, so that the guard would end it.
+        Err(_) if in_sync => {
+            cx.edit_book(held, |book| target_is_live(book, disk))
+                .await?;
+            cx.mirrors.with(|running| running.remove(disk));
+            cx.ledger.fact(Fact::Resynced(figures?))?;
+            return Ok(());
+        }
+        view => drop(view?),
     }
     record_in_sync(cx, held, disk, in_sync).await?;
     cx.ledger.fact(Fact::Resynced(figures?))?;
@@ -299,13 +309,19 @@ async fn record_in_sync(
 ) -> Result<(), Problem> {
     cx.edit_book(held, |book| {
         book.pause_until_ms = None;
-        if let Some(pair) = book.disks.get_mut(disk).filter(|_| in_sync) {
-            let target = pair.authority.other();
-            pair.get_mut(target).role = LegRole::Live;
+        if in_sync {
+            target_is_live(book, disk);
         }
     })
     .await?;
     Ok(())
+}
+
+fn target_is_live(book: &mut LegBook, disk: &DiskName) {
+    if let Some(pair) = book.disks.get_mut(disk) {
+        let target = pair.authority.other();
+        pair.get_mut(target).role = LegRole::Live;
+    }
 }
 
 /// The target failed: the running side goes on, the target stays stale (fault 17).

@@ -48,11 +48,15 @@ pub(crate) async fn boot(cx: &Cx) -> Result<MachineId, Problem> {
         ));
     }
     let side = system_side(cx);
+    let only_recorded = side == Side::Production && fork_was_only_recorded(cx).await?;
     let mut prepared = (MachineId(0), false);
     let mut prepare = |book: &mut LegBook| {
         if side == Side::Upgrade {
             // The decision may be recorded and not yet in the book.
             legs::decide(book);
+        }
+        if only_recorded {
+            legs::nobody_has_the_others(book);
         }
         prepared = prepare_book(book);
     };
@@ -76,6 +80,16 @@ pub(crate) async fn boot(cx: &Cx) -> Result<MachineId, Problem> {
     start_linked(cx, side, machine, &book).await?;
     drop(held);
     Ok(machine)
+}
+
+/// Says whether the legs are recorded as taken apart and no other machine has any of them: the fork was never carried out, or
+/// what came of it is gone.
+async fn fork_was_only_recorded(cx: &Cx) -> Result<bool, Problem> {
+    let waits = matches!(
+        cx.view_of(Side::Upgrade).await?.run,
+        RunState::Absent | RunState::Incoming
+    );
+    Ok(waits && !cx.facts().divided)
 }
 
 /// Which side a machine that boots belongs to: after the decision to commit only the new software may (SM-14).

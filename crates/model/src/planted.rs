@@ -226,6 +226,10 @@ mod switch {
             "a retry asks the side that gave everything up to stop once more",
         ),
         bug(
+            "carried-bitmap-outlives-its-machine",
+            "a bitmap that was carried into a machine is believed after that has written and died",
+        ),
+        bug(
             "clock-not-set",
             "Production is continued with the time of its pause",
         ),

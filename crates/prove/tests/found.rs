@@ -73,6 +73,20 @@ fn a_fork_that_was_only_recorded_does_not_keep_production_paused() {
     passes("30317:15,17,18,20,21,22,23,24,25,26,29,30,31,33,34,35,36,41");
 }
 
+// A resynchronisation was proved and then the machine could not be asked how it stood: what was proved was forgotten, and
+// neither the merge nor its abort could plug a disk that had more legs than were recorded.
+#[test]
+fn what_a_resynchronisation_proved_is_recorded() {
+    passes("68422:8,10,11,13,14,15,18,21,23,25,26,27,28,29,33,34,35,40,41");
+}
+
+// A fork was recorded and not carried out, then the power failed and Production booted on one leg: the other one was still
+// called the Upgrade Side's, and the data legs equal but for what the new machine writes (fault 6).
+#[test]
+fn a_boot_after_a_fork_that_was_only_recorded_forgets_it() {
+    passes("73777:0,1,4,5,6,7,17,18,20,21,45,47,48,50,54,55,56");
+}
+
 // The simulation's own mistakes: what a death left on one side's leg was forgotten when the other side wrote the same
 // block; and a guest that restarted had its disks mounted before it was up.
 #[test]

@@ -210,6 +210,7 @@ noticed! {
     door_before_health "door-before-health";
     failed_merge_not_taken_back "failed-merge-not-taken-back" at "guest.*";
     old_side_asked_again "old-side-asked-again" at "guest.*";
+    carried_bitmap_outlives_its_machine "carried-bitmap-outlives-its-machine";
     clock_not_set "clock-not-set";
     commit_not_recorded "commit-not-recorded";
     authority_not_moved "authority-not-moved";

@@ -42,7 +42,8 @@ pub struct Facts {
     pub carried: BTreeMap<DiskName, Carried>,
     /// The last resynchronisation of each disk.
     pub resynced: BTreeMap<DiskName, ResyncFigures>,
-    /// Whether a machine was booted since the system was divided: then what its predecessor wrote is in no bitmap.
+    /// Whether a machine was booted since the system was, or may have been, divided: then what its predecessor wrote is in no
+    /// bitmap.
     pub booted_since: bool,
     /// Whether the commit was decided.
     pub committed: bool,
@@ -322,8 +323,13 @@ impl SessionState {
 
 impl Facts {
     fn learn(&mut self, fact: &Fact, at_ms: i64) {
-        if matches!(fact, Fact::Machine { machine, .. } if machine.is_some()) {
-            self.booted_since |= self.divided;
+        if let Fact::Machine {
+            side,
+            machine: Some(_),
+        } = fact
+        {
+            // The legs may have been taken apart although nothing says so yet: Production's boot always counts.
+            self.booted_since |= self.divided || *side == Side::Production;
         }
         match fact {
             Fact::Machine {
@@ -351,7 +357,7 @@ impl Facts {
             Fact::Forked(figures) => self.forked = Some(*figures),
             Fact::Divided(divided) => {
                 self.divided = *divided;
-                self.booted_since = false;
+                self.booted_since &= *divided;
             }
             Fact::Stopped {
                 side: Side::Production,

@@ -97,6 +97,7 @@ fn every_fact_is_remembered_in_its_place() {
         committed: true,
         owner: Side::Upgrade,
         heard: 11,
+        booted_since: true,
         ..Facts::default()
     };
     assert_eq!(facts, expected);

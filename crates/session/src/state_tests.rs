@@ -241,6 +241,25 @@ fn a_boot_while_divided_is_remembered_until_the_system_is_one_again() {
     assert!(!facts.booted_since);
 }
 
+// Invariant 9: Production may die after its legs were taken apart and before that is recorded. What it wrote then is in no
+// bitmap either, whenever the record of it comes.
+#[test]
+fn a_boot_of_production_is_remembered_although_no_division_is_recorded_yet() {
+    let mut facts = Facts::default();
+    facts.learn(
+        &Fact::Machine {
+            side: Side::Production,
+            machine: Some(MachineId(3)),
+        },
+        0,
+    );
+    assert!(facts.booted_since);
+    facts.learn(&Fact::Divided(true), 0);
+    assert!(facts.booted_since);
+    facts.learn(&Fact::Divided(false), 0);
+    assert!(!facts.booted_since);
+}
+
 // SV-09: a retry of split must not overwrite the saved startup type with "disabled".
 #[test]
 fn the_startup_type_saved_first_stays() {

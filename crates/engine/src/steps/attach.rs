@@ -60,6 +60,8 @@ pub(super) async fn attach(cx: &Cx, side: Side) -> Step {
     let machine = cx.machine(side)?;
     let held = cx.exclusive().await?;
     refuse_two_owners(cx, side).await?;
+    // What it did not give up yet it has as the machine says, whatever was recorded of it since.
+    legs::reconcile(cx, &held, machine).await?;
     for disk in cx.disks(DiskRole::Data) {
         plug(cx, &held, side, &disk).await?;
     }

@@ -38,6 +38,9 @@ pub const STORIES: &[Story] = &[
     ("a merge while a data disk is resynchronised", || {
         run(a_merge_in_a_resync)
     }),
+    ("the serving machine dies in a resync after a merge", || {
+        run(the_serving_machine_dies_in_a_resync)
+    }),
     ("the clock is set back in the pause of a split", || {
         run(the_clock_is_set_back)
     }),
@@ -254,8 +257,17 @@ fn usual_speed(options: &mut SimOptions) {
 
 // Design 3.8: what is left of a resynchronisation moves with the disk.
 async fn a_merge_in_a_resync() -> Result<(), String> {
-    // Slower than the client writes, on a disk so large that a block is rarely written twice: when the merge gives the
-    // resynchronisation up, most of what is left is known to it alone.
+    let mut bench = merged_in_a_resync().await?;
+    bench.world.set_options(usual_speed);
+    bench.duplex_data(&data()).await?;
+    expect(&mut bench, Command::Commit, S::Commit, O::Ready).await?;
+    expect(&mut bench, Command::Finish, S::Idle, O::Ready).await?;
+    whole_again(&mut bench).await
+}
+
+/// A merge that gave the resynchronisation of a data disk up: it is slower than the client writes, on a disk so large that a
+/// block is rarely written twice, so most of what is left is known to it alone.
+async fn merged_in_a_resync() -> Result<Bench, String> {
     let mut bench = at_work(|o| {
         (o.resync_blocks_per_poll, o.nearly_blocks) = (1, 0);
         (o.blocks, o.latency) = (1_024, Duration::from_millis(30));
@@ -266,11 +278,17 @@ async fn a_merge_in_a_resync() -> Result<(), String> {
     bench.install("2.0")?;
     pass(&bench, Duration::from_secs(2)).await?;
     expect(&mut bench, Command::Merge, S::Merge, O::Ready).await?;
+    Ok(bench)
+}
+
+// Fault 28: what it wrote after the merge was in its own bitmap only, and that died with it.
+async fn the_serving_machine_dies_in_a_resync() -> Result<(), String> {
+    let mut bench = merged_in_a_resync().await?;
+    pass(&bench, Duration::from_secs(2)).await?;
+    let serving = bench.world.serving()?;
+    bench.world.kill_machine(serving);
     bench.world.set_options(usual_speed);
-    bench.duplex_data(&data()).await?;
-    expect(&mut bench, Command::Commit, S::Commit, O::Ready).await?;
-    expect(&mut bench, Command::Finish, S::Idle, O::Ready).await?;
-    whole_again(&mut bench).await
+    end_by_abort(&mut bench).await
 }
 
 // Invariant 10: who has read an old book writes nothing.
