@@ -96,6 +96,7 @@ impl State {
         let (stored, seen) = self.files.store(&next, part);
         if seen {
             self.book = next.clone();
+            self.note_checkpoints();
         }
         stored?;
         self.promised = next.generation;
@@ -111,7 +112,10 @@ impl State {
     /// What of the book was not synced is gone, or not, as the disk likes (fault 6).
     pub(crate) fn lose_unsynced_book(&mut self) {
         match self.files.power_cut(self.options.book_cut) {
-            Ok(book) => self.book = book,
+            Ok(book) => {
+                self.book = book;
+                self.note_checkpoints();
+            }
             Err(why) => self.book_damaged = Some(why),
         }
         // Invariant 10: the recovered authority is the recorded one.

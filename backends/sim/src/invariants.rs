@@ -41,6 +41,7 @@ impl State {
         self.mirrors(&mut wrong);
         self.acknowledged(&mut wrong);
         self.caches(&mut wrong);
+        self.checkpoints(&mut wrong);
         wrong
     }
 

@@ -11,6 +11,7 @@
 
 mod book;
 mod call;
+mod checkpoint;
 mod client;
 mod disk;
 mod events;

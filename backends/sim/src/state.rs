@@ -1,5 +1,6 @@
 //! Everything that is true in a simulated world at one moment.
 
+use crate::checkpoint::Kept;
 use crate::fault::{Call, Fault};
 use crate::files::Files;
 use crate::guard::Guards;
@@ -208,6 +209,10 @@ pub(crate) struct Truth {
     pub(crate) line: BTreeMap<(DiskName, Leg), MachineId>,
     /// Grows with every write to a data disk.
     pub(crate) stamps: BTreeMap<DiskName, u64>,
+    /// The checkpoints of data disks.
+    pub(crate) kept: BTreeMap<DiskName, Kept>,
+    /// Somebody asked for data to be taken back.
+    pub(crate) may_discard: bool,
     /// What was done that must never be done.
     pub(crate) violations: Vec<String>,
 }

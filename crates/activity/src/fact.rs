@@ -73,6 +73,24 @@ pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
             (text, None)
         }
         Fact::Resynced(figures) => (resync_text(figures), None),
+        Fact::Checkpoint { disk, leg } => (
+            format!("{disk}: leg {leg} keeps the data as they are now (checkpoint)"),
+            None,
+        ),
+        Fact::DiscardData(true) => (
+            "The abort takes the data back to the checkpoint of the merge".to_owned(),
+            None,
+        ),
+        Fact::DiscardData(false) => (
+            "The abort keeps what was written since the merge".to_owned(),
+            None,
+        ),
+        Fact::Discarding { disk, from, to } => (
+            format!(
+                "{disk}: the data are taken back to the checkpoint on leg {from}; what leg {to} holds is given up"
+            ),
+            None,
+        ),
         Fact::Committed => (
             "From here only forward: the upgrade can no longer be aborted".to_owned(),
             None,

@@ -31,12 +31,17 @@ pub(crate) fn demand(ctx: &Context) -> Result<(), Failure> {
 }
 
 /// Asks about a session command on the terminal.
-pub(crate) fn session(status: &Status, command: Command) -> Result<(), Failure> {
+pub(crate) fn session(
+    status: &Status,
+    command: Command,
+    checkpoint: bool,
+    discard: bool,
+) -> Result<(), Failure> {
     let (text, by_name) = match command {
-        Command::Merge => (merge_text(status), true),
+        Command::Merge => (merge_text(status, checkpoint), true),
         Command::Commit => (commit_text(status), true),
         Command::Abort if status.upgrade_state == UpgradeState::Merge => {
-            (abort_merge_text(status), true)
+            (abort_merge_text(status, checkpoint, discard), true)
         }
         Command::Abort => (abort_split_text(status), false),
         _ => return Ok(()),
@@ -96,15 +101,22 @@ network nor data disks.
     )
 }
 
-/// MG-17, DK-28.
-fn merge_text(status: &Status) -> String {
+/// MG-17, DK-28: what becomes of the data is said before they move.
+fn merge_text(status: &Status, checkpoint: bool) -> String {
     let system = &status.system;
+    let kept = if checkpoint {
+        "\n  What is kept: the data as they are at the merge (checkpoint), until commit or abort. Only \
+`flipside abort --discard-data` takes them back. Until then each data disk has one leg: a failure of it is an outage, \
+and only the checkpoint is left."
+    } else {
+        ""
+    };
     format!(
         "Merge moves the users of `{system}` to the Upgrade Side; no data is merged.
   What happens: the applications stop on the Production Side, data disks and network move, and they start on the \
 Upgrade Side.
   What it costs: a brief outage, planned for now. New connections wait meanwhile.
-  What stays: data written after the merge stays on the data disks, also after an abort.
+  What stays: data written after the merge stays on the data disks, also after an abort.{kept}
   What can still be undone: everything else, until commit. `flipside abort {system}` moves the users back to the \
 paused Production Side, with a brief outage and no reboot."
     )
@@ -134,16 +146,30 @@ fn abort_split_text(status: &Status) -> String {
 }
 
 /// SM-30, AB-17, DK-28: in merge mode; the guide restarts the system here, flipside does not (design 7).
-fn abort_merge_text(status: &Status) -> String {
+fn abort_merge_text(status: &Status, checkpoint: bool, discard: bool) -> String {
     let system = &status.system;
+    let data = match (discard, checkpoint) {
+        (true, _) => {
+            "What is discarded: everything written to the data disks since the merge. They become what they were then \
+(checkpoint). This cannot be undone."
+        }
+        (false, true) => {
+            "What stays: the data disks are not rolled back. What was written since the merge stays, in the form in which \
+the upgraded applications wrote it. The checkpoint of the merge is given up: only `flipside abort --discard-data`, instead \
+of this, takes the data back to it."
+        }
+        (false, false) => {
+            "What stays: the data disks are not rolled back. What was written since the merge stays, in the form in which \
+the upgraded applications wrote it."
+        }
+    };
     format!(
         "Abort takes the upgrade of `{system}` back and moves the users back to the Production Side.
   What happens: the applications stop on the Upgrade Side, and the paused Production Side continues where it was: its \
 clock is set, the data is mounted, and exactly what the merge stopped is started.
   What it costs: a brief outage without a reboot. Only if the paused machine is gone, it boots from its own disks.
   What is lost: everything installed or changed on the system disks of the Upgrade Side. This cannot be undone.
-  What stays: the data disks are not rolled back. What was written since the merge stays, in the form in which the \
-upgraded applications wrote it."
+  {data}"
     )
 }
 
@@ -206,15 +232,25 @@ mod tests {
         let status = crate::report::tests::sample();
         assert!(split_note(&status.system).contains("each side runs simplex")); // SP-24
         assert!(split_note(&status.system).contains("must lie on a system disk")); // SP-09
-        let merge = merge_text(&status);
+        let merge = merge_text(&status, false);
         assert!(merge.contains("stays on the data disks, also after an abort")); // DK-28
         assert!(merge.contains("brief outage") && merge.contains("no data is merged")); // MG-17
         let commit = commit_text(&status);
         assert!(commit.contains("irreversible")); // CM-06
         assert!(commit.contains("since the split, its logs included")); // CM-11
         assert!(abort_split_text(&status).contains("no downtime")); // SM-30
-        let abort = abort_merge_text(&status);
+        let abort = abort_merge_text(&status, false, false);
         assert!(abort.contains("brief outage without a reboot")); // SM-30
         assert!(abort.contains("not rolled back") && abort.contains("What is lost")); // DK-28, AB-17
+        // DK-28, fault 46: with a checkpoint each text says which of the two will happen.
+        let merge = merge_text(&status, true);
+        assert!(merge.contains("flipside abort --discard-data") && merge.contains("one leg"));
+        let keep = abort_merge_text(&status, true, false);
+        assert!(
+            keep.contains("not rolled back")
+                && keep.contains("checkpoint of the merge is given up")
+        );
+        let discard = abort_merge_text(&status, true, true);
+        assert!(!discard.contains("not rolled back") && discard.contains("What is discarded"));
     }
 }

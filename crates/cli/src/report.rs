@@ -103,6 +103,9 @@ pub(crate) fn status_text(status: &Status, color: bool) -> String {
     }
     out.push('\n');
     disks(&mut out, &status.disks);
+    if status.checkpoint_ms.is_some() {
+        out.push_str(CHECKPOINT);
+    }
     figures(&mut out, status);
     if let Some(problem) = &status.problem {
         let icon = flipside_activity::icon(Severity::Error);
@@ -120,6 +123,12 @@ pub(crate) fn status_text(status: &Status, color: bool) -> String {
     }
     out
 }
+
+/// DK-28: what an abort does to the data is said as long as there are two ways.
+const CHECKPOINT: &str = "\
+The data are kept as they were at the merge (checkpoint); each data disk has one leg until commit or abort.
+  `flipside abort` keeps what was written since, `flipside abort --discard-data` discards it.
+";
 
 fn disks(out: &mut String, disks: &[DiskStatus]) {
     let _ = writeln!(out, "{:<9} {:<7} {:>9}  MIRROR", "DISK", "ROLE", "SIZE");

@@ -6,7 +6,7 @@ use crate::failure::{FAILED, Failure, problem_text};
 use crate::follow;
 use crate::report;
 use flipside_activity::{clean, duration_ms, duration_us};
-use flipside_model::api::{Accepted, ConfigText, SessionRequest};
+use flipside_model::api::{Accepted, ConfigText, SessionRequest, StagedConfig};
 use flipside_model::{Command, OperationalState, Problem, ProblemCode, Status, SystemName};
 
 /// One request for the next step of a session.
@@ -15,6 +15,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) command: Command,
     pub(crate) config: Option<ConfigText>,
     pub(crate) no_config: bool,
+    pub(crate) discard_data: bool,
 }
 
 impl<'a> Ask<'a> {
@@ -25,6 +26,7 @@ impl<'a> Ask<'a> {
             command,
             config: None,
             no_config: false,
+            discard_data: false,
         }
     }
 }
@@ -39,7 +41,8 @@ pub(crate) async fn run(ctx: &Context, ask: Ask<'_>) -> Result<(), Failure> {
     let before = ctx.status(&system).await?;
     if asks && !ctx.yes {
         allowed(&before, ask.command)?;
-        confirm::session(&before, ask.command)?;
+        let keeps = keeps_checkpoint(ctx, &before).await?;
+        confirm::session(&before, ask.command, keeps, ask.discard_data)?;
         // What was said holds for the state it was said in.
         let now = ctx.status(&system).await?;
         if now.upgrade_state != before.upgrade_state {
@@ -58,6 +61,7 @@ pub(crate) async fn run(ctx: &Context, ask: Ask<'_>) -> Result<(), Failure> {
         config: ask.config,
         no_config: ask.no_config,
         seen: Some(before.last_seq),
+        discard_data: ask.discard_data,
     };
     let path = format!("/v1/systems/{system}/session");
     let accepted: Accepted = ctx.client.post(&path, &request).await?;
@@ -81,6 +85,16 @@ pub(crate) async fn run(ctx: &Context, ask: Ask<'_>) -> Result<(), Failure> {
     let goal = follow::goal(ask.command, before.upgrade_state);
     let ended = follow::wait(ctx, &system, ask.command, goal, accepted.after).await?;
     finish(ctx, ask.command, &ended)
+}
+
+/// Says whether the session keeps a checkpoint of the data at its merge.
+async fn keeps_checkpoint(ctx: &Context, status: &Status) -> Result<bool, Failure> {
+    if status.session.is_none() {
+        return Ok(false);
+    }
+    let path = format!("/v1/systems/{}/config", status.system);
+    let staged: StagedConfig = ctx.client.get(&path).await?;
+    Ok(staged.config.checkpoint)
 }
 
 /// Refuses before asking what the server would refuse after it.

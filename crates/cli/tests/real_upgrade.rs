@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stdout)]
 
+#[path = "real/checkpoint.rs"]
+mod checkpoint;
 #[path = "real/kill_tests.rs"]
 mod kill_tests;
 #[path = "real/leg_faults.rs"]

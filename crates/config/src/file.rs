@@ -42,6 +42,7 @@ struct File {
     #[serde(default)]
     data_paths: Strings,
     rehearsal: Option<Spanned<bool>>,
+    checkpoint: Option<Spanned<bool>>,
     #[serde(default)]
     quiesce: Quiesce,
     #[serde(default)]
@@ -159,6 +160,7 @@ pub(crate) struct Own {
     pub(crate) accept_loss: Vec<Given<String>>,
     pub(crate) data_paths: Vec<Given<String>>,
     pub(crate) rehearsal: Option<Given<bool>>,
+    pub(crate) checkpoint: Option<Given<bool>>,
     pub(crate) quiesce: OwnQuiesce,
     pub(crate) health: Vec<Given<HealthCheck>>,
     /// The deadlines that are set, by their names.
@@ -210,6 +212,7 @@ pub(crate) fn read_own(source: Source<'_>) -> Result<Own, Problem> {
         health: values::health(source, &file.health)?,
         timeouts: values::timeouts(source, &file.timeouts)?,
         rehearsal: file.rehearsal.as_ref().map(|r| source.given(r)),
+        checkpoint: file.checkpoint.as_ref().map(|c| source.given(c)),
         system_disks: values::disks(source, &file.disks.system, &[])?,
         data_disks: values::disks(source, &file.disks.data, &file.disks.system)?,
     })

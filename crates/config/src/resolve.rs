@@ -61,7 +61,7 @@ pub struct Resolved {
     pub config: UpgradeConfig,
     /// Where every value of the settings comes from, in the order in which they are shown.
     pub origins: Vec<Origin>,
-    /// What children say and the parent does not take over: titles, comments, deadlines, rehearsal and disks (CF-33).
+    /// What children say and the parent does not take over: titles, comments, deadlines, switches and disks (CF-33).
     pub not_taken_over: Vec<Origin>,
     /// The file, then the files it calls, parents before children.
     pub files: Vec<FileInfo>,
@@ -200,6 +200,7 @@ fn settings(own: &Own, lists: &Lists) -> UpgradeConfig {
         health: lists.health.iter().map(|i| i.value.clone()).collect(),
         timeouts: deadlines(own),
         rehearsal: own.rehearsal.as_ref().is_some_and(|r| r.value),
+        checkpoint: own.checkpoint.as_ref().is_some_and(|c| c.value),
         system_disks: own.system_disks.iter().map(|d| d.value.clone()).collect(),
         data_disks: own.data_disks.iter().map(|d| d.value.clone()).collect(),
         files: Vec::new(),
@@ -246,11 +247,10 @@ fn alone(node: &Node) -> Vec<Origin> {
                 .map(|t| origin(node, key, &t.value, t.line)),
         );
     }
-    all.extend(
-        own.rehearsal
-            .as_ref()
-            .map(|r| origin(node, "rehearsal", r.value.to_string(), r.line)),
-    );
+    for (key, given) in switches(own) {
+        let switch = |g: &Given<bool>| origin(node, key, g.value.to_string(), g.line);
+        all.extend(given.map(switch));
+    }
     for (key, seconds) in &own.timeouts {
         let value = seconds.value.to_string();
         all.push(origin(
@@ -316,11 +316,10 @@ fn origins(
         "quiesce",
         &mut quiesce.iter().map(|i| (i.value.clone(), i.from)),
     );
-    let rehearsal = own.rehearsal.as_ref().and_then(|r| at(r.line));
-    list(
-        "rehearsal",
-        &mut std::iter::once((config.rehearsal.to_string(), rehearsal)),
-    );
+    for (key, given) in switches(own) {
+        let (value, from) = given.map_or((false, None), |g| (g.value, at(g.line)));
+        list(key, &mut std::iter::once((value.to_string(), from)));
+    }
     for (key, seconds) in named(&config.timeouts) {
         let given = own.timeouts.iter().find(|(k, _)| *k == key);
         let from = given.and_then(|(_, g)| at(g.line));
@@ -343,6 +342,14 @@ fn marked(own: &Own) -> [(&'static str, &[Given<DiskName>]); 2] {
     [
         ("disks.system", &own.system_disks),
         ("disks.data", &own.data_disks),
+    ]
+}
+
+/// The switches of a file by the names of their keys; each is off when it is not given.
+fn switches(own: &Own) -> [(&'static str, Option<&Given<bool>>); 2] {
+    [
+        ("rehearsal", own.rehearsal.as_ref()),
+        ("checkpoint", own.checkpoint.as_ref()),
     ]
 }
 

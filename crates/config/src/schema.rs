@@ -32,6 +32,10 @@ pub fn schema() -> Value {
                 "type": "boolean", "default": false,
                 "description": "Leave the throw-away copy of the data on the Upgrade Side."
             },
+            "checkpoint": {
+                "type": "boolean", "default": false,
+                "description": "Keep the data as they are at the merge, for `flipside abort --discard-data`."
+            },
             "quiesce": quiesce(),
             "health": health(),
             "timeouts": timeouts(),

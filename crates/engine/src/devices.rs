@@ -99,8 +99,8 @@ pub(crate) async fn good_legs(
 }
 
 /// Fails unless each data disk has a live leg that is still what the book means: before the side that has them open lets
-/// go, because no other process could open them again.
-pub(crate) async fn refuse_without_data(cx: &Cx) -> Result<(), Problem> {
+/// go, because no other process could open them again. When the data go back to the checkpoint, that is the leg needed.
+pub(crate) async fn refuse_without_data(cx: &Cx, discard: bool) -> Result<(), Problem> {
     let found = changes(cx).await?;
     if found.is_empty() {
         return Ok(());
@@ -111,7 +111,10 @@ pub(crate) async fn refuse_without_data(cx: &Cx) -> Result<(), Problem> {
             continue;
         };
         let changed = |leg: &Leg| found.iter().find(|c| c.disk == disk && c.leg == *leg);
-        let live = pair.live();
+        let live = match pair.checkpoint().filter(|_| discard) {
+            Some(leg) => vec![leg],
+            None => pair.live(),
+        };
         if live.iter().all(|leg| changed(leg).is_some())
             && let Some(change) = live.iter().find_map(changed)
         {

@@ -8,8 +8,8 @@ use crate::steps::decide;
 use crate::{devices, observe, power, rollback, status};
 use flipside_model::api::{Accepted, PowerAction};
 use flipside_model::{
-    Command, Entry, MachineId, OperationalState as O, Problem, ProblemCode, Record, SessionId,
-    Severity, Side, Status, SystemSpec, UpgradeConfig, UpgradeState as S, planted,
+    Command, Entry, Fact, MachineId, OperationalState as O, Problem, ProblemCode, Record,
+    SessionId, Severity, Side, Status, SystemSpec, UpgradeConfig, UpgradeState as S, planted,
 };
 use flipside_platform::{Ports, RunState};
 use flipside_session::{SessionState, law};
@@ -178,6 +178,16 @@ impl System {
         request: Request,
         seen: Option<u64>,
     ) -> Result<Accepted, Problem> {
+        self.ask(request, seen, false).await
+    }
+
+    /// The same; an abort may ask for the data to be taken back to the checkpoint of the merge (DK-28).
+    pub async fn ask(
+        &self,
+        request: Request,
+        seen: Option<u64>,
+        discard_data: bool,
+    ) -> Result<Accepted, Problem> {
         let _one_at_a_time = self.shared.gate.lock().await;
         let cx = self.cx();
         let state = cx.state();
@@ -188,9 +198,18 @@ impl System {
         if request.command == Command::Commit {
             decide::refuse_without_upgrade_side(cx).await?;
         }
+        if discard_data {
+            law::discard_is_asked(request.command)?;
+            law::discard(&state)?;
+        }
         if request.command == Command::Abort && state.facts.owner == Side::Upgrade {
             // Nobody is taken from the side that serves when the other one could not open the data (fault 22).
-            devices::refuse_without_data(cx).await?;
+            devices::refuse_without_data(cx, discard_data).await?;
+        }
+        if request.command == Command::Abort && state.facts.discard_data != discard_data {
+            // Before the abort is accepted, so that none is ever carried out without knowing what is meant.
+            cx.ledger
+                .write_reserved(Record::Fact(Fact::DiscardData(discard_data)))?;
         }
         let after = state.last_seq;
         if state.upgrade == S::Idle {

@@ -69,8 +69,19 @@ pub(crate) fn align_authority(book: &mut LegBook, spec: &SystemSpec) {
     }
 }
 
-/// Makes the Upgrade Side's legs the authority: what the decision to commit means for the book (SM-14).
+/// Ends the checkpoints of the data: their legs get this role.
+pub(crate) fn end_checkpoints(book: &mut LegBook, role: &LegRole) {
+    for pair in book.disks.values_mut() {
+        if let Some(leg) = pair.checkpoint() {
+            pair.get_mut(leg).role = role.clone();
+        }
+    }
+}
+
+/// Makes the Upgrade Side's legs the authority: what the decision to commit means for the book (SM-14). The data are
+/// never taken back from here: what differs from the checkpoint is in the Upgrade Side's own bitmap.
 pub(crate) fn decide(book: &mut LegBook) {
+    end_checkpoints(book, &LegRole::Stale(StaleReason::Session));
     for pair in book.disks.values_mut() {
         if pair.get(pair.authority).role != LegRole::Original {
             continue;

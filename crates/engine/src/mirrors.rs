@@ -4,10 +4,11 @@
 //! itself. Direction is always authority to stale and is journaled first (invariant 11). A failing target never harms
 //! the running side: it stays stale, is named in the log, and is tried again later.
 
-use crate::context::{Cx, Exclusive};
+use crate::context::{Cx, Exclusive, Step};
+use crate::steps::checkpoint;
 use crate::{devices, legs};
 use flipside_model::{
-    DiskName, Fact, LegBook, LegPair, LegRole, MachineId, OperationalState as O, Problem,
+    DiskName, DiskRole, Fact, LegBook, LegPair, LegRole, MachineId, OperationalState as O, Problem,
     ProblemCode, Severity, StaleReason, UpgradeState as S, planted,
 };
 use flipside_platform::{DiskSource, ResyncPhase, ResyncStart, ResyncView, RunState};
@@ -420,6 +421,38 @@ pub(crate) async fn settle(cx: &Cx) -> Result<(), Problem> {
     }
     cx.mirrors.with(BTreeMap::clear);
     drop(held);
+    Ok(())
+}
+
+/// Brings every data disk into sync, as long as the stage has time: a checkpoint is about to need both legs.
+pub(crate) async fn settle_whole(cx: &Cx) -> Step {
+    loop {
+        let held = cx.exclusive().await?;
+        let book = cx.book().await?;
+        let waiting: Vec<_> = cx
+            .disks(DiskRole::Data)
+            .into_iter()
+            .filter_map(|disk| book.disks.get(&disk).map(|pair| (disk, pair.clone())))
+            .filter(|(_, pair)| pair.stale().is_some())
+            .collect();
+        let (Some(machine), false) = (book.owner, waiting.is_empty()) else {
+            break;
+        };
+        mend_roots(cx, &held, machine, &book).await?;
+        for (disk, pair) in &waiting {
+            if let Err(problem) = advance(cx, &held, machine, disk, pair).await {
+                give_up(cx, &held, machine, disk, &problem).await?;
+            }
+        }
+        drop(held);
+        if let Err(halt) = cx.safe_point("waiting for the data mirrors, which a checkpoint needs") {
+            settle(cx).await?;
+            return Err(halt);
+        }
+        tokio::time::sleep(crate::context::POLL).await;
+    }
+    settle(cx).await?;
+    checkpoint::refuse_simplex(cx, &cx.book().await?)?;
     Ok(())
 }
 

@@ -19,6 +19,8 @@ fn prepare_book(book: &mut LegBook) -> (MachineId, bool) {
     if unclean {
         book.mark_unclean();
     }
+    // Whoever boots writes to the disks: a checkpoint that nobody has decided about until here is none any more.
+    legs::end_checkpoints(book, &LegRole::Stale(StaleReason::Unclean));
     for pair in book.disks.values_mut() {
         let other = pair.authority.other();
         if pair.get(other).role == LegRole::Stale(StaleReason::Session)
@@ -185,6 +187,7 @@ pub(crate) async fn on(cx: &Cx) -> Result<(), Problem> {
 }
 
 async fn start_anew(cx: &Cx) -> Result<(), Problem> {
+    refuse_with_checkpoint(cx).await?;
     let machine = boot(cx).await?;
     cx.ports.network.open(machine).await?;
     cx.ledger.log(Severity::Success, "the system was started")?;
@@ -199,6 +202,22 @@ async fn clear_away(cx: &Cx) -> Result<(), Problem> {
     settle_power(cx, &held, machine, false).await?;
     let text = "the machine could not go on as it was; it is started anew";
     cx.ledger.log(Severity::Warning, text).map(|_| ())
+}
+
+/// As long as a checkpoint of the data is kept, it is not decided which data the system is to boot with.
+async fn refuse_with_checkpoint(cx: &Cx) -> Result<(), Problem> {
+    let book = cx.book().await?;
+    if system_side(cx) == Side::Upgrade || book.disks.values().all(|p| p.checkpoint().is_none()) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        ProblemCode::Refused,
+        "the system cannot be started while a checkpoint of its data is kept: whether what was written since the \
+         merge stays has not been decided",
+    )
+    .advise(
+        "`flipside abort` boots the Production Side and keeps it, `flipside abort --discard-data` discards it",
+    ))
 }
 
 /// Continues the system's machine when it stands still after an I/O error: what failed may be well again (fault 16). It

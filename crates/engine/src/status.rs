@@ -44,6 +44,7 @@ pub(crate) fn compose(cx: &Cx, seen: &Seen, version: &str) -> Status {
         pause_ms: facts.forked.map(|f| f.pause_us as f64 / 1000.0),
         outage_ms: facts.outage.map(|o| o.door_ms),
         outage_inside_ms: facts.outage.map(|o| o.inside_ms),
+        checkpoint_ms: seen.book.as_ref().and_then(|book| checkpoint(&state, book)),
         accelerator: seen.accelerator.clone(),
         published: cx
             .spec
@@ -54,6 +55,13 @@ pub(crate) fn compose(cx: &Cx, seen: &Seen, version: &str) -> Status {
         last_seq: state.last_seq,
         version: version.to_owned(),
     }
+}
+
+/// Since when the data are kept as they were, as long as that is so.
+fn checkpoint(state: &SessionState, book: &LegBook) -> Option<i64> {
+    let kept = book.disks.iter().filter(|(_, p)| p.checkpoint().is_some());
+    kept.filter_map(|(disk, _)| state.facts.checkpoints.get(disk).copied())
+        .max()
 }
 
 // SB-04 to SB-07; design section 7: Simplex only in Idle with a failed or absent leg, or nothing running.
@@ -119,6 +127,7 @@ pub(crate) fn legs(pair: &LegPair) -> Vec<LegStatus> {
                 LegRole::Original => ("original", None),
                 LegRole::Upgraded => ("upgraded", None),
                 LegRole::Frozen => ("frozen", None),
+                LegRole::Checkpoint => ("checkpoint", None),
                 LegRole::Stale(reason) => ("stale", Some(why(reason))),
             };
             LegStatus {

@@ -210,6 +210,9 @@ pub struct SessionRequest {
     /// is refused: it was meant for another state, or is the same one again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<u64>,
+    /// Take the data back to the checkpoint of the merge (abort).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discard_data: bool,
 }
 
 /// Says that a request was accepted; its progress is in status and log.

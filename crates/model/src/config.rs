@@ -133,6 +133,9 @@ pub struct UpgradeConfig {
     pub timeouts: Timeouts,
     /// Leave the throw-away copy of the data on the Upgrade Side (rehearsal).
     pub rehearsal: bool,
+    /// Keep the data as they are at the merge, so that an abort can take them back (data checkpoint).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint: bool,
     /// Disks marked System besides the mandatory system disks (DK-03).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub system_disks: Vec<DiskName>,

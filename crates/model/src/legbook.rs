@@ -37,6 +37,8 @@ pub enum LegRole {
     Upgraded,
     /// The data disk as it was at the split, read-only below the Upgrade Side's throw-away overlay.
     Frozen,
+    /// The data disk as it was when the merge moved it: the checkpoint. Nobody has it open.
+    Checkpoint,
 }
 
 /// One leg of one disk.
@@ -90,6 +92,12 @@ impl LegPair {
     /// Says whether both legs are in sync.
     pub fn duplexed(&self) -> bool {
         self.live().len() == 2 && self.get(self.authority).role == LegRole::Live
+    }
+
+    /// Returns the leg that keeps the data as they were at the merge.
+    pub fn checkpoint(&self) -> Option<Leg> {
+        let leg = self.authority.other();
+        (self.get(leg).role == LegRole::Checkpoint).then_some(leg)
     }
 
     /// Returns the leg that waits to be rewritten, with the reason.

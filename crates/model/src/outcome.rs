@@ -138,6 +138,24 @@ pub enum Fact {
     },
     /// A resynchronisation was completed.
     Resynced(ResyncFigures),
+    /// The data are kept as they are at this moment: nobody writes to this leg until the session has decided.
+    Checkpoint {
+        /// The disk.
+        disk: DiskName,
+        /// The leg that keeps them.
+        leg: Leg,
+    },
+    /// An abort is to take the data back to the checkpoint (true), or to keep what was written (false).
+    DiscardData(bool),
+    /// The checkpoint becomes the data: recorded before the leg book is changed (invariant 11).
+    Discarding {
+        /// The disk.
+        disk: DiskName,
+        /// The leg that keeps the checkpoint.
+        from: Leg,
+        /// The leg that is given up, and rewritten later.
+        to: Leg,
+    },
     /// The commit was decided: from here only forward (SM-14).
     Committed,
     /// The notes of the platform up to this number are in the log.

@@ -233,6 +233,18 @@ mod switch {
             "clock-not-set",
             "Production is continued with the time of its pause",
         ),
+        bug(
+            "checkpoint-not-frozen",
+            "the Upgrade Side writes to the leg that keeps the data as they were at the merge",
+        ),
+        bug(
+            "checkpoint-direction-swapped",
+            "an abort that discards data copies them over the checkpoint instead",
+        ),
+        bug(
+            "data-discarded-unasked",
+            "every abort of a merge with a checkpoint discards what was written since",
+        ),
         // The commit.
         bug(
             "commit-not-recorded",

@@ -110,6 +110,9 @@ pub struct Status {
     pub outage_ms: Option<u64>,
     /// The same from inside: first application stop to health.
     pub outage_inside_ms: Option<u64>,
+    /// Since when the data are kept as they were at the merge (checkpoint), in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_ms: Option<i64>,
     /// `kvm` or `tcg`.
     pub accelerator: Option<String>,
     /// The published ports, as `address:host->guest`.

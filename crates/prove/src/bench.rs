@@ -50,6 +50,8 @@ pub struct Bench {
     pub starts: u32,
     /// Whether somebody else may ask for an abort.
     pub not_alone: bool,
+    /// Whether an abort of a merge takes the data back to the checkpoint.
+    pub discards: bool,
     guard: JoinHandle<()>,
     client: JoinHandle<()>,
 }
@@ -127,6 +129,7 @@ impl Bench {
             away: Duration::ZERO,
             starts: 0,
             not_alone: false,
+            discards: false,
             guard,
             client,
         };
@@ -251,10 +254,15 @@ impl Bench {
         let system = self.system().clone();
         let config = (command == Command::Split || command == Command::Check)
             .then(|| Some(("test.Config".to_owned(), self.config.clone())));
+        let in_merge = system.state().upgrade == UpgradeState::Merge;
+        let discard = self.discards && command == Command::Abort && in_merge;
+        if discard {
+            self.world.may_discard(true);
+        }
         tokio::select! {
             biased;
             () = self.world.await_crash() => { self.bury(); Ok(false) }
-            result = system.request(Request { command, config }) => {
+            result = system.ask(Request { command, config }, None, discard) => {
                 if self.world.crashed() {
                     self.bury();
                     return Ok(false);

@@ -41,11 +41,17 @@ pub enum Way {
     StopAndStart,
     /// Two system disks and two data disks, committed.
     ManyDisks,
+    /// A merge that keeps a checkpoint of the data, and an abort that takes them back to it (fault 46).
+    DiscardData,
+    /// The same, and an abort that keeps what was written since.
+    KeepData,
+    /// A merge that keeps a checkpoint of the data, committed.
+    CommitWithCheckpoint,
 }
 
 impl Way {
     /// Every way.
-    pub const ALL: [Way; 13] = [
+    pub const ALL: [Way; 16] = [
         Way::Commit,
         Way::AbortInMerge,
         Way::AbortInSplit,
@@ -59,6 +65,9 @@ impl Way {
         Way::LegFails,
         Way::StopAndStart,
         Way::ManyDisks,
+        Way::DiscardData,
+        Way::KeepData,
+        Way::CommitWithCheckpoint,
     ];
 
     /// The core ways, for pairs.
@@ -80,6 +89,9 @@ impl Way {
             Way::LegFails => "leg-fails",
             Way::StopAndStart => "stop-and-start",
             Way::ManyDisks => "many-disks",
+            Way::DiscardData => "discard-data",
+            Way::KeepData => "keep-data",
+            Way::CommitWithCheckpoint => "commit-with-checkpoint",
         }
     }
 
@@ -174,6 +186,12 @@ fn kill_production(bench: &Bench) -> Result<(), String> {
 }
 
 async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
+    if matches!(
+        way,
+        Way::DiscardData | Way::KeepData | Way::CommitWithCheckpoint
+    ) {
+        return with_checkpoint(bench, way).await;
+    }
     match way {
         Way::LegFails => return leg_fails(bench).await,
         Way::StopAndStart => return stop_and_start(bench).await,
@@ -229,6 +247,39 @@ async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
         }
         _ => bench.reach(Command::Commit, S::Commit).await,
     }
+}
+
+/// How long users write to the upgraded software before it is taken back: a few dozen writes.
+const TESTED: Duration = Duration::from_secs(1);
+
+/// Keeps a checkpoint at the merge; what is written after it is discarded, or the checkpoint is.
+async fn with_checkpoint(bench: &mut Bench, way: Way) -> Result<S, String> {
+    bench.config.checkpoint = true;
+    bench.discards = way == Way::DiscardData;
+    if bench.reach(Command::Split, S::Split).await? == S::Abort {
+        return Ok(S::Abort);
+    }
+    install(bench)?;
+    if bench.reach(Command::Merge, S::Merge).await? == S::Abort {
+        return Ok(S::Abort);
+    }
+    tokio::time::sleep(TESTED).await;
+    bench.check()?;
+    if way == Way::CommitWithCheckpoint {
+        return bench.reach(Command::Commit, S::Commit).await;
+    }
+    let reached = bench.reach(Command::Abort, S::Abort).await?;
+    // Somebody else's abort may have been first, and keeps what was written.
+    let asked = bench.system().state().facts.discard_data;
+    if asked != bench.world.discarded(&data0()) {
+        return Err(format!("asked to discard data: {asked}, but it is not so"));
+    }
+    if asked != bench.discards && !bench.not_alone {
+        return Err(format!(
+            "the abort believes that data are to be discarded: {asked}"
+        ));
+    }
+    Ok(reached)
 }
 
 /// Commands something, aborts it in the middle of a call, and goes on until the abort is done.

@@ -6,11 +6,12 @@
 mod common;
 
 use common::stories::STORIES;
-use common::story::{Hit, Hits, WAYS, every, try_way};
+use common::story::{CHECKPOINT_WAYS, Hit, Hits, WAYS, every, try_way};
 use flipside_backend_sim::{FaultKind, glob};
 use flipside_model::planted;
 use flipside_prove::cases::{self, clean_runs};
 use flipside_prove::guard;
+use flipside_prove::run::Plan;
 use flipside_prove::ways::Way;
 
 /// The kinds of faults, those first that most mistakes need.
@@ -35,6 +36,12 @@ fn kinds() -> Vec<Hits> {
 fn noticed(calls: &str) -> Option<String> {
     for way in WAYS {
         if let Err(why) = try_way(way, &Hit::Nothing) {
+            return Some(format!("{way:?} without a fault: {why}"));
+        }
+    }
+    for way in CHECKPOINT_WAYS {
+        let outcome = flipside_prove::run::perform(&Plan::clean(way));
+        if let Some(why) = outcome.failure {
             return Some(format!("{way:?} without a fault: {why}"));
         }
     }
@@ -212,6 +219,9 @@ noticed! {
     old_side_asked_again "old-side-asked-again" at "guest.*";
     carried_bitmap_outlives_its_machine "carried-bitmap-outlives-its-machine";
     clock_not_set "clock-not-set";
+    checkpoint_not_frozen "checkpoint-not-frozen";
+    checkpoint_direction_swapped "checkpoint-direction-swapped";
+    data_discarded_unasked "data-discarded-unasked";
     commit_not_recorded "commit-not-recorded";
     authority_not_moved "authority-not-moved";
     production_ended_before_decision "production-ended-before-decision";

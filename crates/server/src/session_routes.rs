@@ -30,12 +30,13 @@ pub(crate) async fn session(
     };
     Ok(Json(
         system
-            .request_seen(
+            .ask(
                 Request {
                     command: request.command,
                     config,
                 },
                 request.seen,
+                request.discard_data,
             )
             .await?,
     ))

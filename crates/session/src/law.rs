@@ -211,6 +211,40 @@ fn refusal(state: &SessionState, command: Command, why: &str) -> Problem {
     .advise(list)
 }
 
+/// Says that only an abort can take the data back.
+///
+/// # Errors
+/// A usage error.
+pub fn discard_is_asked(command: Command) -> Result<(), Problem> {
+    if command == Command::Abort {
+        return Ok(());
+    }
+    let text = format!("`{command}` cannot discard data: only `abort` can");
+    Err(Problem::new(ProblemCode::Usage, text))
+}
+
+/// Decides whether an abort may take the data back: in Merge, and only when the session keeps a checkpoint (DK-28).
+///
+/// # Errors
+/// Refused, with what an abort does instead.
+pub fn discard(state: &SessionState) -> Result<(), Problem> {
+    let (why, advice) = if state.upgrade != S::Merge {
+        (
+            format!("{} has moved no data", state.upgrade),
+            "`flipside abort` alone takes the upgrade back; the data stay as they are",
+        )
+    } else if !state.facts.checkpoint {
+        (
+            "this session keeps no checkpoint of the data".to_owned(),
+            "`flipside abort` keeps what was written since the merge; for the next session write `checkpoint = true`",
+        )
+    } else {
+        return Ok(());
+    };
+    let text = format!("`abort --discard-data` is refused: {why}");
+    Err(Problem::new(ProblemCode::Refused, text).advise(advice))
+}
+
 /// Decides whether the system may be started or stopped by hand: never while an operation runs, which starts, pauses and
 /// ends machines itself.
 ///
@@ -345,6 +379,26 @@ mod tests {
                     "{upgrade} {operational}"
                 );
                 assert!(is_edge((upgrade, operational), (S::Abort, O::Busy)));
+            }
+        }
+    }
+
+    // DK-28: data are thrown away only where there are some to go back to, and never by the word of a plain abort.
+    #[test]
+    fn data_are_discarded_in_merge_and_with_a_checkpoint_only() {
+        for upgrade in S::ALL {
+            for checkpoint in [false, true] {
+                let mut state = SessionState {
+                    upgrade,
+                    ..SessionState::default()
+                };
+                std::sync::Arc::make_mut(&mut state.facts).checkpoint = checkpoint;
+                let decided = discard(&state);
+                assert_eq!(decided.is_ok(), upgrade == S::Merge && checkpoint);
+                if let Err(problem) = decided {
+                    assert_eq!(problem.code, ProblemCode::Refused);
+                    assert!(problem.advice.is_some_and(|a| a.contains("flipside abort")));
+                }
             }
         }
     }

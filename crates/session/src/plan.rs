@@ -15,14 +15,14 @@ pub enum Undo {
 /// Returns the steps of a stage in order. Only an abort depends on what has happened so far.
 pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
     use Step::{
-        AbortAttach, AbortCloseData, AbortHoldDoor, AbortMirrors, AbortMount, AbortOpenDoor,
-        AbortRelease, AbortStartApps, AbortStopApps, CancelFork, EndUpgrade,
+        AbortAttach, AbortCheckpoint, AbortCloseData, AbortHoldDoor, AbortMirrors, AbortMount,
+        AbortOpenDoor, AbortRelease, AbortStartApps, AbortStopApps, CancelFork, EndUpgrade,
     };
     if stage != UpgradeState::Abort {
         let mut steps: Vec<Step> = Step::ALL
             .iter()
             .copied()
-            .filter(|s| s.stage() == stage)
+            .filter(|s| s.stage() == stage && facts.wants(*s))
             .collect();
         if planted::ENABLED {
             plant_order(&mut steps);
@@ -34,6 +34,7 @@ pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
         // The paused Production Side continues before anything else is tidied up: seconds count here.
         steps.extend([AbortHoldDoor, AbortStopApps, AbortCloseData, AbortRelease]);
         steps.extend([
+            AbortCheckpoint,
             AbortAttach,
             AbortMount,
             AbortStartApps,
@@ -45,6 +46,7 @@ pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
         steps.extend([EndUpgrade, AbortAttach, AbortOpenDoor]);
     }
     steps.push(AbortMirrors);
+    steps.retain(|step| facts.wants(*step));
     steps
 }
 
@@ -88,6 +90,7 @@ impl Step {
             | Step::StopProductionApps
             | Step::CloseProductionData
             | Step::ReleaseProduction
+            | Step::KeepCheckpoint
             | Step::PrepareRelease => Undo::TakeBack,
             _ => Undo::Keep,
         }
@@ -104,6 +107,7 @@ impl Step {
                 | Step::StopProductionApps
                 | Step::CloseProductionData
                 | Step::ReleaseProduction
+                | Step::KeepCheckpoint
                 | Step::PrepareRelease
                 | Step::SettleMirrors
                 | Step::PreFlush
@@ -112,6 +116,14 @@ impl Step {
 }
 
 impl Facts {
+    /// Says whether the session's configuration asks for a step; most steps are always taken.
+    fn wants(&self, step: Step) -> bool {
+        match step {
+            Step::KeepCheckpoint | Step::AbortCheckpoint => self.checkpoint,
+            _ => true,
+        }
+    }
+
     /// Says whether the users' way to production was touched, so that an abort must lead them back.
     pub fn users_moved(&self) -> bool {
         self.outage_open || self.owner == Side::Upgrade || self.stopped_on_production
@@ -156,6 +168,34 @@ mod tests {
             Step::OpenDoor,
         ];
         assert_eq!(steps, order);
+    }
+
+    // DK-28, design 3.9: the data are kept when nobody has them open, and it is decided what becomes of them before
+    // anybody has them again. Without the configuration's word for it there is no such step.
+    #[test]
+    fn a_checkpoint_is_taken_and_settled_while_nobody_has_the_data() {
+        let facts = Facts {
+            checkpoint: true,
+            owner: Side::Upgrade,
+            ..Facts::default()
+        };
+        let merge = plan(UpgradeState::Merge, &facts);
+        let kept = position(&merge, Step::KeepCheckpoint);
+        assert_eq!(kept, position(&merge, Step::ReleaseProduction) + 1);
+        assert_eq!(kept + 1, position(&merge, Step::AttachUpgrade));
+        let abort = plan(UpgradeState::Abort, &facts);
+        let settled = position(&abort, Step::AbortCheckpoint);
+        assert_eq!(settled, position(&abort, Step::AbortRelease) + 1);
+        assert_eq!(settled + 1, position(&abort, Step::AbortAttach));
+        let plain = Facts {
+            checkpoint: false,
+            ..facts
+        };
+        for stage in UpgradeState::ALL {
+            let steps = plan(stage, &plain);
+            assert!(!steps.contains(&Step::KeepCheckpoint));
+            assert!(!steps.contains(&Step::AbortCheckpoint));
+        }
     }
 
     // SP-04: isolation does not wait for the stop of applications. SV-02: disabled before stopped.
@@ -244,6 +284,7 @@ mod tests {
     fn the_plans_hold_every_step() {
         let moved = Facts {
             owner: Side::Upgrade,
+            checkpoint: true,
             ..Facts::default()
         };
         let planned: Vec<Step> = UpgradeState::ALL
@@ -260,7 +301,11 @@ mod tests {
     // Fault 45: from the moment the other side gets them, nothing is taken back by itself.
     #[test]
     fn a_merge_is_taken_back_up_to_the_release_and_not_after_it() {
-        let merge = plan(UpgradeState::Merge, &Facts::default());
+        let everything = Facts {
+            checkpoint: true,
+            ..Facts::default()
+        };
+        let merge = plan(UpgradeState::Merge, &everything);
         let given = position(&merge, Step::AttachUpgrade);
         for (at, step) in merge.iter().enumerate() {
             assert_eq!(step.undo() == Undo::TakeBack, at < given, "{}", step.id());

@@ -51,6 +51,12 @@ pub struct Facts {
     pub owner: Side,
     /// The platform's notes up to this number are in the log.
     pub heard: u64,
+    /// Whether the configuration asks for a data checkpoint at the merge.
+    pub checkpoint: bool,
+    /// When the data of a disk were kept, in milliseconds since 1970.
+    pub checkpoints: BTreeMap<DiskName, i64>,
+    /// Whether an abort takes the data back to the checkpoint.
+    pub discard_data: bool,
 }
 
 impl Default for Facts {
@@ -75,6 +81,9 @@ impl Default for Facts {
             committed: false,
             owner: Side::Production,
             heard: 0,
+            checkpoint: false,
+            checkpoints: BTreeMap::new(),
+            discard_data: false,
         }
     }
 }
@@ -181,7 +190,7 @@ impl SessionState {
                 self.session = Some(*id);
                 self.config_name.clone_from(config_name);
                 self.config = Some(Arc::new((**config).clone()));
-                self.open_session();
+                self.open_session(config);
             }
             Record::Accepted { command } => {
                 // Only a running operation has a safe point to wait for. Elsewhere the abort itself follows at once, or
@@ -258,12 +267,13 @@ impl SessionState {
         }
     }
 
-    fn open_session(&mut self) {
+    fn open_session(&mut self, config: &UpgradeConfig) {
         self.attempts.clear();
         self.done.clear();
         self.facts = Arc::new(Facts {
             production: self.facts.production,
             heard: self.facts.heard,
+            checkpoint: config.checkpoint,
             ..Facts::default()
         });
     }
@@ -379,7 +389,13 @@ impl Facts {
             Fact::Carried(carried) => {
                 self.carried.insert(carried.disk.clone(), carried.clone());
             }
-            Fact::Resyncing { .. } => {}
+            Fact::Resyncing { .. } | Fact::Discarding { .. } => {}
+            Fact::Checkpoint { disk, .. } => {
+                self.checkpoints.insert(disk.clone(), at_ms);
+                // What was carried until now says nothing of what is written from here.
+                self.carried.remove(disk);
+            }
+            Fact::DiscardData(discard) => self.discard_data = *discard,
             Fact::Resynced(figures) => {
                 self.resynced.insert(figures.disk.clone(), figures.clone());
             }

@@ -67,6 +67,8 @@ steps! {
     CloseProductionData = Merge, "merge.close_data", "Unmount data on the Production Side";
     /// Takes disks and network from Production and pauses it.
     ReleaseProduction = Merge, "merge.release", "Take disks and network from the Production Side";
+    /// Keeps one leg of each data disk as it is, before the Upgrade Side writes (design 3.9).
+    KeepCheckpoint = Merge, "merge.checkpoint", "Keep the data as they are (checkpoint)";
     /// Gives the disks to the Upgrade Side (MG-18).
     AttachUpgrade = Merge, "merge.attach", "Give disks and network to the Upgrade Side";
     /// Lifts the gates and mounts.
@@ -95,6 +97,8 @@ steps! {
     AbortCloseData = Abort, "abort.close_data", "Unmount data on the Upgrade Side";
     /// Takes disks and network from the Upgrade Side.
     AbortRelease = Abort, "abort.release", "Take disks and network from the Upgrade Side";
+    /// Takes the data back to the checkpoint, or keeps what was written since (DK-28).
+    AbortCheckpoint = Abort, "abort.checkpoint", "Decide what becomes of the data checkpoint";
     /// Carries the Upgrade Side's change bitmaps over and ends it.
     EndUpgrade = Abort, "abort.end_upgrade", "End the Upgrade Side";
     /// Continues Production with its disks and network.

@@ -104,6 +104,13 @@ impl Watch<'_> {
                 status.system
             )));
         }
+        if status.checkpoint_ms.is_some() {
+            return Err(Failure::failed(format!(
+                "the data disks of `{}` stay without a mirror: their second legs keep the data as they were at the merge",
+                status.system
+            ))
+            .advise("`flipside commit` or `flipside abort` ends that"));
+        }
         let mut texts = Vec::new();
         for disk in &status.disks {
             let (text, key) = self.disk_text(disk);

@@ -8,8 +8,8 @@ use crate::context::{Cx, Step};
 use crate::{devices, legs, power};
 use async_trait::async_trait;
 use flipside_model::{
-    DiskName, DiskRole, Fact, LegBook, LegPair, Problem, ProblemCode, Severity, Side, StaleReason,
-    planted,
+    DiskName, DiskRole, Fact, Leg, LegBook, LegPair, LegRole, Problem, ProblemCode, Severity, Side,
+    StaleReason, planted,
 };
 use flipside_platform::{DiskSource, MachineView, RunState};
 
@@ -62,6 +62,13 @@ pub(super) async fn attach(cx: &Cx, side: Side) -> Step {
     refuse_two_owners(cx, side).await?;
     // What it did not give up yet it has as the machine says, whatever was recorded of it since.
     legs::reconcile(cx, &held, machine).await?;
+    if side == Side::Production {
+        // A merge was taken back, and its checkpoint with it: from here it misses what Production writes.
+        cx.edit_book(&held, |book| {
+            legs::end_checkpoints(book, &LegRole::Stale(StaleReason::Unclean));
+        })
+        .await?;
+    }
     for disk in cx.disks(DiskRole::Data) {
         plug(cx, &held, side, &disk).await?;
     }
@@ -124,6 +131,14 @@ async fn refuse_two_owners(cx: &Cx, side: Side) -> Step {
     .into())
 }
 
+/// The Upgrade Side writes nothing before the checkpoint is there.
+fn no_checkpoint(disk: &DiskName) -> Problem {
+    let text = format!("no leg of `{disk}` keeps the data as they were at the merge");
+    Problem::new(ProblemCode::Mismatch, text)
+        .about(disk.as_str())
+        .advise("`flipside abort`; nothing was written to it since the Production Side let go")
+}
+
 async fn plug(cx: &Cx, held: &crate::context::Exclusive<'_>, side: Side, disk: &DiskName) -> Step {
     let machine = cx.machine(side)?;
     let live = match side {
@@ -132,6 +147,18 @@ async fn plug(cx: &Cx, held: &crate::context::Exclusive<'_>, side: Side, disk: &
         Side::Upgrade => {
             let book = cx.book().await?;
             let live = book.disks.get(disk).map(LegPair::live).unwrap_or_default();
+            let live = if cx.facts().checkpoint && planted::is("checkpoint-not-frozen") {
+                Leg::BOTH.to_vec()
+            } else {
+                live
+            };
+            let kept = book
+                .disks
+                .get(disk)
+                .is_some_and(|p| p.checkpoint().is_some());
+            if cx.facts().checkpoint && !kept {
+                return Err(no_checkpoint(disk).into());
+            }
             devices::refuse_changed(cx, |d, leg| d == disk && live.contains(&leg)).await?;
             live
         }

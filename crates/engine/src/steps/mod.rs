@@ -3,6 +3,7 @@
 mod attach;
 mod cancel_fork;
 mod check;
+pub(crate) mod checkpoint;
 mod clean;
 mod close_data;
 pub(crate) mod decide;
@@ -88,6 +89,7 @@ pub(crate) fn action(step: Step) -> &'static dyn Action {
         Step::ReleaseProduction => &release::Release {
             side: Side::Production,
         },
+        Step::KeepCheckpoint => &checkpoint::KeepCheckpoint,
         Step::AttachUpgrade => &attach::Attach {
             side: Side::Upgrade,
         },
@@ -124,6 +126,7 @@ pub(crate) fn action(step: Step) -> &'static dyn Action {
         Step::AbortRelease => &release::Release {
             side: Side::Upgrade,
         },
+        Step::AbortCheckpoint => &checkpoint::AbortCheckpoint,
         Step::EndUpgrade => &retire::Retire {
             side: Side::Upgrade,
         },

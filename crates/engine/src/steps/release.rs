@@ -132,7 +132,7 @@ async fn may_let_go(cx: &Cx, side: Side, machine: MachineId) -> Step {
         return Ok(());
     }
     if side == Side::Upgrade {
-        return Ok(devices::refuse_without_data(cx).await?);
+        return Ok(devices::refuse_without_data(cx, cx.facts().discard_data).await?);
     }
     let book = cx.book().await?;
     let needed = |disk: &DiskName, leg: Leg| {
@@ -150,10 +150,9 @@ async fn carry_unfinished(
     disk: &DiskName,
 ) -> Step {
     let book = cx.book().await?;
-    let stale = book
-        .disks
-        .get(disk)
-        .is_some_and(|p| matches!(p.stale(), Some((_, StaleReason::Session))));
+    let stale = book.disks.get(disk).is_some_and(|p| {
+        matches!(p.stale(), Some((_, StaleReason::Session))) || p.checkpoint().is_some()
+    });
     let view = cx.view(machine).await?;
     let tracked = view
         .disks

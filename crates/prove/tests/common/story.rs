@@ -15,6 +15,13 @@ pub enum Way {
     AbortInSplit,
 }
 
+/// The ways of the product's own `prove` that have a checkpoint of the data; mistakes with it are noticed there.
+pub const CHECKPOINT_WAYS: [flipside_prove::ways::Way; 3] = [
+    flipside_prove::ways::Way::DiscardData,
+    flipside_prove::ways::Way::KeepData,
+    flipside_prove::ways::Way::CommitWithCheckpoint,
+];
+
 pub const WAYS: [Way; 3] = [Way::Commit, Way::AbortInMerge, Way::AbortInSplit];
 
 /// What goes wrong on the way.
