@@ -25,10 +25,6 @@ every call instead of at one. A row without a test is not proved, and says why.
 /// Rows that nothing can be tested of yet, and why. A row that is in neither place fails the chore.
 const OPEN: &[(u32, &str)] = &[
     (
-        15,
-        "the server exports nothing yet: saving the log as a file comes with issue 4",
-    ),
-    (
         39,
         "not applicable: the fork copies memory while the guest runs, so no file system is ever frozen",
     ),

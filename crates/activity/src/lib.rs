@@ -1,7 +1,8 @@
 //! Folds journal records into the activity log, a tree of entries with severities, and renders it.
 //!
 //! ```text
-//! records ──▶ Tree::push ──▶ nodes ──▶ Line ──▶ text, colour, JSON
+//! records ──▶ Tree::push ──▶ nodes ──▶ Line ──▶ text, colour, JSON, one item with its neighbours
+//!                 │             └─────▶ XML (`log --export`)
 //!                 └── what this record changed ──▶ Line (`log --follow`)
 //! ```
 //!
@@ -10,15 +11,21 @@
 #![forbid(unsafe_code)]
 
 mod clean;
+mod cursor;
+mod export;
 mod fact;
 mod node;
 mod render;
+mod sessions;
 mod tree;
 mod units;
 
 pub use clean::{clean, clean_lines};
+pub use cursor::{SEVERITIES, Step, item};
+pub use export::{ExportHead, SCHEMA, export};
 pub use fact::fact_text;
 pub use node::Node;
 pub use render::{Line, Style, icon, render};
-pub use tree::Tree;
+pub use sessions::{current, sessions};
+pub use tree::{Kept, Tree};
 pub use units::{duration_ms, duration_us, rate, size};

@@ -24,6 +24,8 @@ pub struct Node {
     pub advice: Option<String>,
     /// Entries below it.
     pub children: Vec<Node>,
+    /// Sequence numbers of the records that it shows, its own first.
+    pub records: Vec<u64>,
     pub(crate) step: Option<(StepName, String)>,
 }
 
@@ -39,6 +41,7 @@ impl Node {
             component: None,
             advice: None,
             children: Vec::new(),
+            records: Vec::new(),
             step: None,
         }
     }
@@ -63,6 +66,11 @@ impl Node {
             .map(|end| u64::try_from(end.saturating_sub(self.at_ms)).unwrap_or(0))
     }
 
+    /// Returns how many entries lie below it.
+    pub fn below(&self) -> usize {
+        self.children.iter().map(|child| 1 + child.below()).sum()
+    }
+
     pub(crate) fn settle(&mut self, entry: &Entry, severity: Severity) {
         self.severity = severity;
         self.ended_ms = Some(entry.at_ms);
@@ -74,20 +82,27 @@ impl Node {
 }
 
 /// Lists a branch as lines, parents first; what is milder than `least` is left out, but not the way to the rest.
+///
+/// What lies deeper than `depth` is counted and not listed (AL-10).
 pub(crate) fn flatten(
     node: &Node,
     path: &mut Vec<String>,
     least: Option<Severity>,
+    depth: usize,
     lines: &mut Vec<Line>,
 ) -> bool {
     let at = lines.len();
     lines.push(Line::of(node, path.clone()));
-    path.push(node.text.clone());
     let mut keep = least.is_none_or(|least| node.overall() >= least);
-    for child in &node.children {
-        keep |= flatten(child, path, least, lines);
+    if path.len() >= depth {
+        lines[at].hidden = node.below();
+    } else {
+        path.push(node.text.clone());
+        for child in &node.children {
+            keep |= flatten(child, path, least, depth, lines);
+        }
+        path.pop();
     }
-    path.pop();
     if !keep {
         lines.truncate(at);
     }

@@ -34,6 +34,8 @@ pub struct Line {
     pub advice: Option<String>,
     /// How long it took, in milliseconds.
     pub took_ms: Option<u64>,
+    /// How many entries below it are not listed, because only the upper ones were asked for.
+    pub hidden: usize,
 }
 
 /// How text is shown.
@@ -81,6 +83,7 @@ impl Line {
             component: node.component.clone(),
             advice: node.advice.clone(),
             took_ms: node.took_ms(),
+            hidden: 0,
         }
     }
 
@@ -149,6 +152,9 @@ impl Line {
             && !self.text.contains(component.as_str())
         {
             let _ = write!(text, " [{}]", clean(component));
+        }
+        if self.hidden > 0 {
+            let _ = write!(text, "  + {} below", self.hidden);
         }
         text
     }

@@ -12,6 +12,17 @@ use flipside_model::{
 /// The place of a node: the index among the top nodes, then among its children, and so on.
 type Place = Vec<usize>;
 
+/// A record that is no entry of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Its sequence number.
+    pub seq: u64,
+    /// Its wall-clock time, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// What it says.
+    pub text: String,
+}
+
 /// The activity log as a tree. Records go in in their order; no record ever leaves a stale Pending (AL-09).
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
@@ -20,6 +31,7 @@ pub struct Tree {
     step: Option<Place>,
     requested: Option<Command>,
     interrupted: bool,
+    bookkeeping: Vec<Kept>,
 }
 
 impl Tree {
@@ -37,6 +49,11 @@ impl Tree {
         &self.nodes
     }
 
+    /// Returns the records that no node shows: requests, and configurations that were checked.
+    pub fn bookkeeping(&self) -> &[Kept] {
+        &self.bookkeeping
+    }
+
     /// Returns the worst severity of the whole log; Success when it is empty.
     pub fn overall(&self) -> Severity {
         self.nodes
@@ -48,9 +65,14 @@ impl Tree {
 
     /// Lists all nodes as lines, parents first; `least` leaves out what is milder, but keeps the way to the rest.
     pub fn lines(&self, least: Option<Severity>) -> Vec<Line> {
+        self.lines_to(least, usize::MAX)
+    }
+
+    /// Lists the nodes down to a depth as lines; 0 are the stages alone, 1 their steps as well.
+    pub fn lines_to(&self, least: Option<Severity>, depth: usize) -> Vec<Line> {
         let mut lines = Vec::new();
         for node in &self.nodes {
-            flatten(node, &mut Vec::new(), least, &mut lines);
+            flatten(node, &mut Vec::new(), least, depth, &mut lines);
         }
         lines
     }
@@ -58,6 +80,17 @@ impl Tree {
     /// Adds one record; returns the lines it added or changed, for a reader who follows.
     pub fn push(&mut self, entry: &Entry) -> Vec<Line> {
         let changed = self.apply(entry);
+        // A record is shown by the entry that it opened, or else by the one that it settled; others changed by the way.
+        let opened = |place: &&Place| self.node(place).is_some_and(|node| node.seq == entry.seq);
+        let shown = changed.iter().find(opened).or(changed.last()).cloned();
+        match shown.and_then(|place| self.node_mut(&place)) {
+            Some(node) => node.records.push(entry.seq),
+            None => self.bookkeeping.push(Kept {
+                seq: entry.seq,
+                at_ms: entry.at_ms,
+                text: bookkeeping_text(&entry.record),
+            }),
+        }
         changed
             .iter()
             .filter_map(|place| self.line(place, entry))
@@ -384,5 +417,21 @@ impl Tree {
         line.at_ms = entry.at_ms;
         line.severity = node.overall();
         Some(line)
+    }
+}
+
+fn bookkeeping_text(record: &Record) -> String {
+    match record {
+        Record::Accepted { command } => format!("`{command}` was accepted"),
+        Record::Config { name, .. } => name.as_ref().map_or_else(
+            || "no configuration file was chosen".to_owned(),
+            |name| format!("configuration `{name}` was chosen"),
+        ),
+        Record::Fact(fact) => fact_text(fact).0,
+        Record::Entered {
+            state, operational, ..
+        } => format!("{state} | {operational}"),
+        Record::Outcome { step, .. } => format!("`{step}` ended"),
+        _ => "a record without an entry".to_owned(),
     }
 }

@@ -1,59 +1,13 @@
 //! The log of whole sessions, against what an administrator should read.
 
+mod common;
+
+use common::Tape;
 use flipside_activity::{Line, Style, Tree, render};
 use flipside_model::{
     Command, DiskName, Entry, Fact, ForkFigures, OperationalState as O, Outage, Problem,
     ProblemCode, Record, ResyncFigures, Severity, StepName, StepResult, UpgradeState as S,
 };
-
-#[derive(Default)]
-struct Tape(Vec<Entry>);
-
-impl Tape {
-    fn push(&mut self, record: Record) -> &mut Self {
-        let seq = self.0.len() as u64 + 1;
-        let at_ms = 1_700_000_000_000 + 500 * seq as i64;
-        self.0.push(Entry { seq, at_ms, record });
-        self
-    }
-    fn enter(&mut self, state: S, operational: O) -> &mut Self {
-        self.push(Record::Entered {
-            state,
-            operational,
-            problem: None,
-        })
-    }
-    fn broken(&mut self, state: S, problem: &Problem) -> &mut Self {
-        self.push(Record::Entered {
-            state,
-            operational: O::Broken,
-            problem: Some(problem.clone()),
-        })
-    }
-    fn begin(&mut self, step: &str, title: &str) -> &mut Self {
-        self.push(Record::Intent {
-            step: StepName(step.to_owned().into()),
-            title: title.to_owned(),
-            attempt: 1,
-        })
-    }
-    fn end(&mut self, step: &str, result: StepResult) -> &mut Self {
-        self.push(Record::Outcome {
-            step: StepName(step.to_owned().into()),
-            result,
-        })
-    }
-    fn text(&self) -> String {
-        render(&Tree::fold(&self.0).lines(None), &Style::default())
-    }
-    /// The text without its times, which are noise in most tests.
-    fn plain(&self) -> Vec<String> {
-        self.text()
-            .lines()
-            .map(|l| l.chars().skip(21).collect::<String>())
-            .collect()
-    }
-}
 
 fn no_pending(tape: &Tape) {
     let open: Vec<Line> = Tree::fold(&tape.0)
@@ -64,7 +18,7 @@ fn no_pending(tape: &Tape) {
     assert!(open.is_empty(), "stale Pending: {open:?}");
 }
 
-// AL-02, AL-10, SM-17: every stage, its steps and their figures.
+// AL-02, AL-08, AL-10, SM-17: every stage, its steps and their figures.
 #[test]
 fn a_split_reads_like_this() {
     let mut tape = Tape::default();

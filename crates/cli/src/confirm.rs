@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::failure::Failure;
+use crate::report;
 use flipside_model::{Command, Status, SystemName, UpgradeState};
 use std::io::{BufRead, IsTerminal as _, Write};
 
@@ -51,7 +52,16 @@ pub(crate) fn session(
     } else {
         Answer::Yes
     };
-    terminal(&text, answer)
+    terminal(&format!("{}\n{text}", state_text(status)), answer)
+}
+
+/// Says where the system is before it is asked: the status bar, and what protects the disks.
+fn state_text(status: &Status) -> String {
+    format!(
+        "{}\n{}\n",
+        report::status_bar(status),
+        report::protection(status)
+    )
 }
 
 /// Asks on the terminal; a refusal is a failure that says so.

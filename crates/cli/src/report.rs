@@ -2,7 +2,9 @@
 
 use crate::failure::problem_text;
 use flipside_activity::{clean, duration_ms, duration_us, rate, size};
-use flipside_model::{Command, DiskStatus, OperationalState, Progress, Severity, Status};
+use flipside_model::{
+    Command, DiskStatus, MirrorStatus, OperationalState, Progress, Severity, Status,
+};
 use std::fmt::Write as _;
 
 /// Returns the combined form in the spaced spelling of the status bar (SB-03, SM-32).
@@ -13,17 +15,51 @@ pub(crate) fn bar_line(status: &Status) -> String {
     )
 }
 
-/// Returns the five fields of the status bar in their order (SB-02, SB-20, SB-21).
-pub(crate) fn status_bar(status: &Status) -> String {
+/// Returns the five fields of the status bar in their order: configuration file, Hardware State, Upgrade State,
+/// Operational State, Partner State (SB-02, SB-21).
+pub(crate) fn bar_fields(status: &Status) -> [String; 5] {
     let config = status.config.as_deref().map(clean);
-    let partner = status
-        .partner_state
-        .map_or_else(|| "none".to_owned(), |p| p.to_string());
-    format!(
-        "{} | {} | Partner: {partner}",
-        config.as_deref().unwrap_or("no configuration file"),
-        bar_line(status)
-    )
+    let partner = status.partner_state.map(|partner| partner.to_string());
+    [
+        config.unwrap_or_else(|| "no configuration file".to_owned()),
+        status.hardware_state.to_string(),
+        status.upgrade_state.to_string(),
+        status.operational_state.to_string(),
+        partner.unwrap_or_else(|| "none".to_owned()),
+    ]
+}
+
+/// Returns the status bar: the icon of the Operational State, then the five fields (SB-02, SB-03, SB-19, SB-20).
+pub(crate) fn status_bar(status: &Status) -> String {
+    let [config, hardware, upgrade, operational, partner] = bar_fields(status);
+    let icon = operational_icon(status.operational_state);
+    format!("{icon} {config} | {hardware} | {upgrade} | {operational} | Partner: {partner}")
+}
+
+/// Returns the icon of an Operational State (SB-19).
+pub(crate) fn operational_icon(state: OperationalState) -> char {
+    match state {
+        OperationalState::Ready => '✔',
+        OperationalState::Busy => '…',
+        OperationalState::Broken => '✘',
+    }
+}
+
+/// Says in one line what protects the data: how many disks are duplexed, and what is with the others.
+pub(crate) fn protection(status: &Status) -> String {
+    let duplexed = |disk: &&DiskStatus| disk.mirror == MirrorStatus::None;
+    let open: Vec<String> = status
+        .disks
+        .iter()
+        .filter(|disk| !duplexed(disk))
+        .map(|disk| format!("{} {}", disk.name, disk.mirror))
+        .collect();
+    let all = status.disks.len();
+    let duplexed = status.disks.iter().filter(duplexed).count();
+    if open.is_empty() {
+        return format!("all {all} disks duplexed");
+    }
+    format!("{duplexed} of {all} disks duplexed; {}", open.join(", "))
 }
 
 /// Says what a command would do now.
@@ -227,21 +263,43 @@ pub(crate) mod tests {
         let mut status = sample();
         assert_eq!(
             status_bar(&status),
-            "web.Config | Production Side | Split | Ready | Partner: OS Up"
+            "✔ web.Config | Production Side | Split | Ready | Partner: OS Up"
         );
         status.config = None;
         status.partner_state = None;
         status.upgrade_state = flipside_model::UpgradeState::PrepareMerge;
         assert_eq!(
             status_bar(&status),
-            "no configuration file | Production Side | Prepare Merge | Ready | Partner: none"
+            "✔ no configuration file | Production Side | Prepare Merge | Ready | Partner: none"
         );
+    }
+
+    // SB-19: each Operational State has an icon of its own; RS-06, SB-07: mirrors are told apart from the bar.
+    #[test]
+    fn the_operational_states_differ_by_icon_and_each_disk_is_told() {
+        let states = [
+            OperationalState::Ready,
+            OperationalState::Busy,
+            OperationalState::Broken,
+        ];
+        let icons: std::collections::BTreeSet<char> =
+            states.into_iter().map(operational_icon).collect();
+        assert_eq!(icons.len(), 3);
+        let mut status = sample();
+        assert_eq!(
+            protection(&status),
+            "0 of 2 disks duplexed; system0 Simplex, data0 Resync 42%"
+        );
+        for disk in &mut status.disks {
+            disk.mirror = MirrorStatus::None;
+        }
+        assert_eq!(protection(&status), "all 2 disks duplexed");
     }
 
     #[test]
     fn a_status_reads_like_this() {
         let expected = "\
-web.Config | Production Side | Split | Ready | Partner: OS Up
+✔ web.Config | Production Side | Split | Ready | Partner: OS Up
 System web, running, tcg, 127.0.0.1:8080->80
 
 DISK      ROLE         SIZE  MIRROR

@@ -133,8 +133,9 @@ fn finish(ctx: &Context, command: Command, status: &Status) -> Result<(), Failur
         return Err(Failure::Status(FAILED));
     }
     ctx.say(&format!(
-        "{}\n{}",
-        report::bar_line(status),
+        "{}\n{}\n{}",
+        report::status_bar(status),
+        report::protection(status),
         done_text(command, status)
     ))
 }

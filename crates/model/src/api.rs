@@ -12,7 +12,9 @@
 //! | `POST /v1/systems/NAME/power` | [`PowerRequest`] | [`crate::Status`] |
 //! | `POST /v1/systems/NAME/session` | [`SessionRequest`] | [`Accepted`] |
 //! | `GET /v1/systems/NAME/status?watch=true` | – | lines of [`crate::Status`], one on every change |
-//! | `GET /v1/systems/NAME/log?after=SEQ&follow=true` | – | lines of [`crate::Entry`] |
+//! | `GET /v1/systems/NAME/log?after=SEQ&until=SEQ&follow=true` | – | lines of [`crate::Entry`] |
+//! | `GET /v1/systems/NAME/log/ID?go=next&severity=S&session=N` | – | [`LogItem`] |
+//! | `GET /v1/systems/NAME/sessions` | – | list of [`SessionLog`] |
 //! | `POST /v1/systems/NAME/run` | [`RunRequest`] | lines of [`RunEvent`] |
 //! | `POST /v1/systems/NAME/disks/DISK/verify` | [`VerifyRequest`] | lines of [`VerifyEvent`] |
 //! | `GET /v1/systems/NAME/services?side=…` | – | list of [`ServiceStatus`] |
@@ -254,6 +256,80 @@ pub enum RunEvent {
 pub struct RestartRequest {
     /// The side; Production is refused.
     pub side: Side,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionEnd {
+    /// It has not ended.
+    Open,
+    /// The upgrade was made permanent.
+    Committed,
+    /// It was taken back.
+    Aborted,
+}
+
+impl std::fmt::Display for SessionEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Committed => "committed",
+            Self::Aborted => "aborted",
+        })
+    }
+}
+
+/// The log of one session: which records it has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionLog {
+    /// Its number, from 1 for the first session of the system.
+    pub number: u32,
+    /// Its id.
+    pub id: crate::SessionId,
+    /// File name of its configuration, none without one.
+    pub config: Option<String>,
+    /// Its first record: the checks before a session belong to it.
+    pub first: u64,
+    /// Its last record until now.
+    pub last: u64,
+    /// When it began, in milliseconds since 1970.
+    pub began_ms: i64,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+    /// How it ended.
+    pub outcome: SessionEnd,
+}
+
+/// One item of the activity log with everything it says, and its neighbours of a severity (AL-11 to AL-14).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogItem {
+    /// Number of the record that opened it.
+    pub id: u64,
+    /// Its time.
+    pub time: String,
+    /// Its severity and that of everything below it.
+    pub severity: crate::Severity,
+    /// Texts of the items above it, outermost first.
+    pub path: Vec<String>,
+    /// One sentence.
+    pub text: String,
+    /// What it is about.
+    pub component: Option<String>,
+    /// What to do.
+    pub advice: Option<String>,
+    /// The full text, such as the output of a program.
+    pub detail: Option<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: Option<u64>,
+    /// The severity that `previous` and `next` are of.
+    pub walked: crate::Severity,
+    /// The item before it of that severity.
+    pub previous: Option<u64>,
+    /// The item after it.
+    pub next: Option<u64>,
+    /// How many items of each severity the log has; one without any cannot be chosen (AL-13).
+    pub counts: std::collections::BTreeMap<crate::Severity, u64>,
 }
 
 /// Says how much was copied.

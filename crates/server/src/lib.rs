@@ -11,6 +11,7 @@ mod disk_routes;
 mod inspect_routes;
 mod listen;
 mod lock;
+mod log_routes;
 mod private;
 mod registry;
 mod routes;

@@ -2,7 +2,9 @@
 
 use crate::answer::{Answer, Refused};
 use crate::registry::Registry;
-use crate::{create, disk_routes, inspect_routes, session_routes, side_routes, streams};
+use crate::{
+    create, disk_routes, inspect_routes, log_routes, session_routes, side_routes, streams,
+};
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
@@ -40,6 +42,8 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
         .route("/v1/systems/{name}/restart", post(session_routes::restart))
         .route("/v1/systems/{name}/status", get(streams::status))
         .route("/v1/systems/{name}/log", get(streams::log))
+        .route("/v1/systems/{name}/log/{item}", get(log_routes::one))
+        .route("/v1/systems/{name}/sessions", get(log_routes::list))
         .route("/v1/systems/{name}/run", post(side_routes::run))
         .route("/v1/systems/{name}/services", get(inspect_routes::services))
         .route("/v1/systems/{name}/packages", get(inspect_routes::packages))

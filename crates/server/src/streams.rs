@@ -95,6 +95,8 @@ pub(crate) async fn status(
 pub(crate) struct LogQuery {
     #[serde(default)]
     after: u64,
+    /// The last record that is wanted.
+    until: Option<u64>,
     #[serde(default)]
     follow: bool,
 }
@@ -116,6 +118,9 @@ async fn follow(system: System, query: LogQuery, sender: mpsc::Sender<flipside_m
     let mut changes = system.changes();
     loop {
         for entry in system.entries_after(after) {
+            if query.until.is_some_and(|until| entry.seq > until) {
+                return;
+            }
             after = entry.seq;
             if sender.send(entry).await.is_err() {
                 return;

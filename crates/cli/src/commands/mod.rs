@@ -13,6 +13,8 @@ pub(crate) mod disk;
 pub(crate) mod finish;
 pub(crate) mod guard;
 pub(crate) mod log;
+pub(crate) mod log_export;
+pub(crate) mod log_item;
 pub(crate) mod man;
 pub(crate) mod merge;
 pub(crate) mod packages;

@@ -99,7 +99,10 @@ async fn power(ctx: &Context, name: &SystemName, action: PowerAction) -> Result<
     } else {
         "not running"
     };
-    ctx.line(&format!("{name}: {running}, {}", report::bar_line(&status)))
+    ctx.line(&format!(
+        "{name}: {running}, {}",
+        report::status_bar(&status)
+    ))
 }
 
 async fn show(ctx: &Context, name: &SystemName) -> Result<(), Failure> {
@@ -179,7 +182,7 @@ async fn list(ctx: &Context) -> Result<(), Failure> {
         ctx.line(&format!(
             "{:<width$}  {running:<11}  {}",
             status.system.as_str(),
-            report::bar_line(status)
+            report::status_bar(status)
         ))?;
     }
     Ok(())

@@ -92,7 +92,7 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> Result<(), Failure> {
                 return ctx.line(&format!(
                     "`{}` was created: {}. Next: `flipside system start {}`",
                     status.system,
-                    report::bar_line(&status),
+                    report::status_bar(&status),
                     status.system
                 ));
             }

@@ -2,8 +2,9 @@
 
 use super::World;
 use bytes::Bytes;
+use flipside_activity::Step;
 use flipside_model::api::{Accepted, SessionRequest};
-use flipside_model::{Problem, ProblemCode, Record};
+use flipside_model::{Problem, ProblemCode, Record, Severity};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -77,6 +78,18 @@ pub(crate) async fn answer(world: &Arc<Mutex<World>>, request: Request<Incoming>
                 now.record(record);
             }
             json(&accepted)
+        }
+        ("GET", Some("sessions"), _) => json(&flipside_activity::sessions(&now.entries)),
+        ("GET", Some("log"), _) if rest.len() == 4 => {
+            let lines = flipside_activity::Tree::fold(&now.entries).lines(None);
+            let id = rest[3].parse().expect("a number");
+            let next = uri.contains("go=next");
+            let step = if next { Step::Next } else { Step::Stay };
+            let error = uri.contains("severity=Error").then_some(Severity::Error);
+            match flipside_activity::item(&lines, id, step, error) {
+                Some(item) => json(&item),
+                None => problem(&Problem::new(ProblemCode::NotFound, "no such item")),
+            }
         }
         ("GET", Some("log"), _) => {
             let after = uri.split("after=").nth(1).and_then(|t| t.split('&').next());

@@ -1,4 +1,5 @@
 //! A server that says what a test wants it to say, on a Unix socket of its own.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 mod answers;
 

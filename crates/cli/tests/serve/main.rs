@@ -5,6 +5,7 @@
 )]
 
 mod clients;
+mod log;
 mod process;
 mod server;
 mod state;
