@@ -25,7 +25,7 @@ Exit status: 0 done; 1 failed or Broken; 2 usage; 3 refused in this state, with 
 
 /// Upgrades a running server on its flip side.
 #[derive(Debug, Parser)]
-#[command(name = "flipside", version, about, long_about = LONG_ABOUT, after_help = AFTER, max_term_width = 110)]
+#[command(name = "flipside", version, about, long_about = LONG_ABOUT, after_help = AFTER, max_term_width = 110, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -104,6 +104,8 @@ pub(crate) enum Command {
     /// Watch one machine (started by the server)
     #[command(hide = true)]
     Guard(commands::guard::Args),
+    /// Show a page of the manual, or explain a command
+    Help(commands::help::Args),
     /// Print a completion script for a shell
     Completion(commands::completion::Args),
     /// Write the manual pages into a directory

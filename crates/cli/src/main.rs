@@ -13,6 +13,7 @@ mod escape;
 mod failure;
 mod follow;
 mod live;
+mod manual;
 mod recent;
 mod report;
 mod session;

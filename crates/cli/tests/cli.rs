@@ -1,6 +1,5 @@
 //! The binary without a server: help, usage, completions, pages, configuration files.
 
-#[allow(dead_code, reason = "this file needs only a part of it")]
 mod fake;
 
 use fake::{ends, err, flipside, out, run};
@@ -61,6 +60,40 @@ fn help_says_what_the_words_mean() {
         assert!(help.contains(text), "{text}\n{help}");
     }
     assert!(!help.contains("guard"), "hidden");
+}
+
+// US-13: the manual is in the program, so it can be read wherever the program is.
+#[test]
+fn help_shows_pages_and_commands_and_what_was_meant() {
+    let list = out(&run(flipside(&["help"])));
+    assert!(
+        list.contains("flipside help performing") && list.contains("flipside help glossary"),
+        "{list}"
+    );
+    let page = out(&run(flipside(&["help", "performing"])));
+    assert!(
+        page.starts_with("Performing an upgrade\n====")
+            && page.contains("Verify before you commit"),
+        "{page}"
+    );
+    assert!(
+        !page.contains('\u{1b}') && page.lines().all(|line| line.chars().count() <= 100),
+        "{page}"
+    );
+    let command = out(&run(flipside(&["help", "config", "edit"])));
+    assert!(command.contains("--save-as"), "{command}");
+    for (typed, meant) in [("perfroming", "performing"), ("mereg", "merge")] {
+        let slip = run(flipside(&["help", typed]));
+        ends(&slip, 2);
+        assert!(
+            err(&slip).contains(&format!("`flipside help {meant}`")),
+            "{}",
+            err(&slip)
+        );
+    }
+    let json = out(&run(flipside(&["help", "--json"])));
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json[1]["topic"], "preparing");
 }
 
 #[test]

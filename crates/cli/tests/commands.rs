@@ -1,6 +1,5 @@
 //! Commands against a server that says what the test wants: exit statuses, questions, waiting, reconnecting.
 
-#[allow(dead_code, reason = "this file needs only a part of it")]
 mod fake;
 
 use fake::{Fake, ends, entered, err, idle, out};

@@ -1,6 +1,5 @@
 //! Configuration files from the command line: nesting, origins, editing, saving, and where files are found.
 
-#[allow(dead_code, reason = "this file needs only a part of it")]
 mod fake;
 
 use fake::{Fake, ends, entered, err, flipside, out, run};
@@ -329,4 +328,126 @@ fn the_staged_copy_is_shown_from_the_texts_that_the_session_keeps() {
         "{text}"
     );
     assert!(!text.contains("other.service"), "{text}");
+}
+
+// SU-01, SU-02, SU-05, SU-06, DE-01, DE-02, CF-27, CF-32: what is in force, and for each item whose it is.
+#[test]
+fn the_summary_marks_what_is_inherited() {
+    let user = User::new(&[
+        (
+            "work/web.Config",
+            "title = \"Shop\"\ncomments = \"\"\"for shop only\nask Ann\"\"\"\nchildren = [\"db.Config\"]\nservices = [\"nginx\"]\n",
+        ),
+        (
+            "work/db.Config",
+            "title = \"Database\"\nchildren = [\"log.Config\"]\nservices = [\"postgresql\"]\n[disks]\nsystem = [\"data1\"]\n",
+        ),
+        (
+            "work/log.Config",
+            "services = [\"rsyslog\"]\n[timeouts]\nmerge = 9\n",
+        ),
+    ]);
+    let before = read(&user.path("work/web.Config"));
+    let text = out(&user.run(&["config", "summary", "web"]));
+    let line = |part: &str| {
+        text.lines()
+            .find(|line| line.contains(part))
+            .unwrap_or_else(|| panic!("{part}: {text}"))
+            .to_owned()
+    };
+    for part in [
+        "Shop",
+        "for shop only",
+        "ask Ann",
+        "the mandatory system disks",
+    ] {
+        line(part);
+    }
+    assert!(line("nginx.service").ends_with("  own"), "{text}");
+    assert!(
+        line("postgresql.service").ends_with("inherited from db.Config"),
+        "{text}"
+    );
+    assert!(
+        line("rsyslog.service").ends_with("inherited from log.Config"),
+        "{text}"
+    );
+    assert!(line("Database").contains("db.Config"), "{text}");
+    assert!(
+        line("web.Config → db.Config → log.Config").contains("log.Config"),
+        "{text}"
+    );
+    // CF-33: what a child says about disks is none of the parent's business.
+    assert!(!text.contains("data1"), "{text}");
+    let json = out(&user.run(&["config", "summary", "web", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(json["services"][0]["value"], "rsyslog.service");
+    assert_eq!(json["services"][0]["own"], false);
+    assert_eq!(json["services"][2]["own"], true);
+    // CF-10: to look at a file changes nothing.
+    assert_eq!(read(&user.path("work/web.Config")), before);
+}
+
+// CF-25, CF-08, CF-29: a copy has a new name, replaces nothing, and must find its children beside it.
+#[test]
+fn a_copy_is_a_file_of_its_own() {
+    let user = User::new(&[
+        ("work/web.Config", "children = [\"db.Config\"]\n"),
+        ("work/db.Config", "services = [\"postgresql\"]\n"),
+    ]);
+    let said = out(&user.run(&["config", "copy", "web", "web-2"]));
+    assert!(said.contains("`web-2.Config` was written"), "{said}");
+    assert_eq!(
+        read(&user.path("work/web-2.Config")),
+        read(&user.path("work/web.Config"))
+    );
+    let again = user.run(&["config", "copy", "db", "web-2"]);
+    ends(&again, 2);
+    assert!(err(&again).contains("exists already"), "{}", err(&again));
+    assert_eq!(
+        read(&user.path("work/web-2.Config")),
+        read(&user.path("work/web.Config"))
+    );
+    // Elsewhere its child is not beside it.
+    let alone = user.run(&["config", "copy", "web", "../other/web"]);
+    ends(&alone, 2);
+    assert!(err(&alone).contains("db.Config"), "{}", err(&alone));
+    assert!(!user.path("other/web.Config").exists());
+    ends(&user.run(&["config", "copy", "nothing", "x"]), 2);
+}
+
+// CF-42, PR-32: the planning worksheet, empty and filled in.
+#[test]
+fn the_worksheet_has_the_seven_items() {
+    let user = User::new(&[(
+        "work/web.Config",
+        "title = \"Shop\"\nservices = [\"nginx\"]\n",
+    )]);
+    let items = [
+        "Configuration files to use",
+        "Disks to upgrade",
+        "Disks that cannot be upgraded",
+        "Software installation utilities to run",
+        "Application services to start/stop",
+        "Custom actions to run",
+        "Log files to back up",
+    ];
+    let empty = out(&user.run(&["config", "worksheet"]));
+    let heads: Vec<&str> = empty
+        .lines()
+        .filter(|line| line.starts_with("[ ] "))
+        .collect();
+    assert_eq!(heads.len(), items.len(), "{empty}");
+    assert!(
+        heads
+            .iter()
+            .zip(items)
+            .all(|(head, item)| head.contains(item)),
+        "{empty}"
+    );
+    let filled = out(&user.run(&["config", "worksheet", "web"]));
+    assert!(
+        filled.contains("      web.Config") && filled.contains("      nginx.service"),
+        "{filled}"
+    );
 }

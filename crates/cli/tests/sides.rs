@@ -1,6 +1,5 @@
 //! Commands on sides, mirrors, log and systems, against a server that says what the test wants.
 
-#[allow(dead_code, reason = "this file needs only a part of it")]
 mod fake;
 
 use base64::Engine as _;

@@ -145,6 +145,7 @@ pub(crate) fn gather(path: &Path, text: &str, fetch: Fetch<'_>) -> Result<Resolv
         .collect();
     config.quiesce = quiesce.iter().map(|unit| unit.value.clone()).collect();
     let origins = origins(&nodes, root, &lists, &quiesce, &config);
+    config.inherited = inherited(&origins, &root.name);
     let not_taken_over = nodes[..nodes.len() - 1].iter().flat_map(alone).collect();
     let parents_first = || nodes.iter().rev();
     Ok(Resolved {
@@ -154,6 +155,21 @@ pub(crate) fn gather(path: &Path, text: &str, fetch: Fetch<'_>) -> Result<Resolv
         files: parents_first().map(info).collect(),
         texts: parents_first().map(staged_file).collect(),
     })
+}
+
+/// Names the child that brought what the readiness check looks for (CF-34).
+fn inherited(origins: &[Origin], own: &str) -> BTreeMap<String, String> {
+    let asked = |key: &str| matches!(key, "services" | "action") || key.starts_with("log_backup.");
+    let from_child = |origin: &&Origin| asked(&origin.key) && origin.file.as_deref() != Some(own);
+    let named = |origin: &Origin| {
+        let key = UpgradeConfig::inherited_key(&origin.key, &origin.value);
+        Some((key, origin.file.clone()?))
+    };
+    origins
+        .iter()
+        .filter(from_child)
+        .filter_map(named)
+        .collect()
 }
 
 fn staged_file(node: &Node) -> ConfigFile {
@@ -203,6 +219,7 @@ fn settings(own: &Own, lists: &Lists) -> UpgradeConfig {
         checkpoint: own.checkpoint.as_ref().is_some_and(|c| c.value),
         system_disks: own.system_disks.iter().map(|d| d.value.clone()).collect(),
         data_disks: own.data_disks.iter().map(|d| d.value.clone()).collect(),
+        inherited: BTreeMap::new(),
         files: Vec::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{DiskName, ServiceName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What acts by itself on a Debian server and is stopped on the Upgrade Side, so that nothing is done twice
 /// (design 3.5). Patterns as `systemctl list-units` takes them; editable in the configuration file.
@@ -142,12 +143,26 @@ pub struct UpgradeConfig {
     /// Disks marked Data although they were made system disks (DK-03); a mandatory system disk never (DK-08).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data_disks: Vec<DiskName>,
+    /// The child file that brought an item of the settings, by key and value; what is not here is the file's own (CF-34).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inherited: BTreeMap<String, String>,
     /// The staging copy: the file and every file it calls, as they were read (CF-05). The first one is the parent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<ConfigFile>,
 }
 
 impl UpgradeConfig {
+    /// Returns the child file that brought an item, or none when the file itself says it.
+    pub fn inherited_from(&self, key: &str, value: &str) -> Option<&str> {
+        let file = self.inherited.get(&Self::inherited_key(key, value));
+        file.map(String::as_str)
+    }
+
+    /// Returns the name of an item in `inherited`.
+    pub fn inherited_key(key: &str, value: &str) -> String {
+        format!("{key}/{value}")
+    }
+
     /// Returns the settings used when there is no configuration file (RC-48).
     pub fn none() -> Self {
         Self {

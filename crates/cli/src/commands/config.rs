@@ -1,11 +1,13 @@
 //! `flipside config`: upgrade configuration files. Only `show --staged` needs a server.
 
-use super::{config_edit, config_show};
+use super::{config_edit, config_show, config_summary};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::recent;
 use flipside_activity::{clean, clean_lines};
-use flipside_config::{Child, Listed, exists_already, list, schema, template, with_extension};
+use flipside_config::{
+    Child, Listed, exists_already, list, read, save_as, schema, template, with_extension,
+};
 use flipside_model::{Problem, ProblemCode};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -16,6 +18,7 @@ Examples:
   flipside config new web        writes web.Config, with every key explained
   flipside config edit web       opens $EDITOR, and refuses to save what does not check
   flipside config check web      names file, line and column of what is wrong
+  flipside config summary web    shows what the upgrade will do, own and inherited
   flipside config show web       prints the settings in force, and where each comes from
   flipside config list           lists the files of the directory used last
 
@@ -37,6 +40,21 @@ pub(crate) enum Command {
         after_help = "Examples:\n  flipside config show web.Config --json\n  flipside config show --staged shop    the copy that the session of `shop` keeps"
     )]
     Show(ShowArgs),
+    /// Show the Upgrade Summary: disks, files called, services, actions and logs, own and inherited
+    #[command(
+        after_help = "Examples:\n  flipside config summary web\n  flipside config summary web --json"
+    )]
+    Summary(FileArg),
+    /// Write a copy of a file under a new name; a file that exists is not replaced
+    #[command(
+        after_help = "Examples:\n  flipside config copy web web-2      children lie beside the copy, or it is refused"
+    )]
+    Copy(CopyArgs),
+    /// Print the planning worksheet, filled in from a file if one is named
+    #[command(
+        after_help = "Examples:\n  flipside config worksheet | lp\n  flipside config worksheet web"
+    )]
+    Worksheet(WorksheetArgs),
     /// Check a file and the files it calls
     #[command(after_help = "Examples:\n  flipside config check web.Config")]
     Check(FileArg),
@@ -66,6 +84,20 @@ pub(crate) struct EditArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct CopyArgs {
+    /// Upgrade configuration file; `NAME` means `NAME.Config`
+    file: PathBuf,
+    /// Name of the copy
+    new: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct WorksheetArgs {
+    /// Upgrade configuration file; `NAME` means `NAME.Config`
+    file: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
     /// Upgrade configuration file; `NAME` means `NAME.Config`
     #[arg(required_unless_present = "staged")]
@@ -86,6 +118,9 @@ pub(crate) async fn run(ctx: &Context, command: Command) -> Result<(), Failure> 
         Command::New(arg) => new(ctx, &arg.file),
         Command::Edit(args) => config_edit::run(ctx, &args),
         Command::Show(args) => config_show::run(ctx, &args).await,
+        Command::Summary(arg) => config_summary::summary(ctx, &arg.file),
+        Command::Copy(args) => copy(ctx, &args),
+        Command::Worksheet(args) => config_summary::worksheet(ctx, args.file.as_deref()),
         Command::Check(arg) => check(ctx, &arg.file),
         Command::List(args) => list_files(ctx, args.dir),
         Command::Schema => ctx.line(
@@ -113,6 +148,21 @@ fn new(ctx: &Context, given: &Path) -> Result<(), Failure> {
         return ctx.object(&serde_json::json!({ "file": path }));
     }
     ctx.line(&format!("`{shown}` was written"))
+}
+
+/// CF-25 without an editor: what does not check beside its new neighbours is not written.
+fn copy(ctx: &Context, args: &CopyArgs) -> Result<(), Failure> {
+    let (given, note) = recent::locate(&args.file);
+    if let Some(note) = note {
+        ctx.say(&note)?;
+    }
+    let text = read(&given)?;
+    let saved = save_as(&args.new, &text.text)?;
+    recent::remember(&saved.path);
+    if ctx.json {
+        return ctx.object(&serde_json::json!({ "file": saved.path }));
+    }
+    ctx.line(&format!("`{}` was written", saved.path.display()))
 }
 
 fn check(ctx: &Context, given: &Path) -> Result<(), Failure> {

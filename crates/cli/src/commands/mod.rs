@@ -7,11 +7,13 @@ pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod config_edit;
 pub(crate) mod config_show;
+pub(crate) mod config_summary;
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod disk;
 pub(crate) mod finish;
 pub(crate) mod guard;
+pub(crate) mod help;
 pub(crate) mod log;
 pub(crate) mod log_export;
 pub(crate) mod log_item;
@@ -63,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Log(args) => log::run(&ctx, args).await,
         Command::Demo(args) => demo::run(&ctx, args).await,
         Command::Guard(args) => guard::run(&ctx, args).await,
+        Command::Help(args) => help::run(&ctx, &args),
         Command::Completion(args) => completion::run(&args),
         Command::Man(args) => man::run(&args),
     }

@@ -1,7 +1,7 @@
 //! Readiness of the services: they run, and what they write is not on a disk that Commit replaces.
 
 use super::{Finding, Observed, Rule, asked, error, finding};
-use flipside_model::{AcceptLoss, DATA_PATHS, Severity};
+use flipside_model::{AcceptLoss, DATA_PATHS, Severity, UpgradeConfig};
 
 /// A service as observed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,22 +33,30 @@ pub(super) const RULES: &[(&str, Rule)] = &[
 fn services(seen: &Observed<'_>) -> Vec<Finding> {
     let test = ("services", "the services to be controlled", Severity::Error);
     asked(seen, &seen.services, test, |services| {
-        services.iter().filter_map(service).collect()
+        let judge = |service| judge(service, seen.config);
+        services.iter().filter_map(judge).collect()
     })
 }
 
-fn service(service: &ServiceSeen) -> Option<Finding> {
+// CF-34: what a child brought names the child; it fails the parent's check.
+fn judge(service: &ServiceSeen, config: &UpgradeConfig) -> Option<Finding> {
     let unit = &service.unit;
+    let child = config.inherited_from("services", unit);
+    let from = child.map_or_else(String::new, |child| format!(" (from `{child}`)"));
+    let whose = child.map_or_else(
+        || "the configuration".to_owned(),
+        |child| format!("`{child}`, or take that file out of `children`"),
+    );
     if !service.exists {
-        let text = format!("service `{unit}` does not exist in the guest");
-        return Some(error("services", text).about(unit.clone()).advise(
-            "correct its name in the configuration: `systemctl list-units --type=service`",
-        ));
+        let text = format!("service `{unit}`{from} does not exist in the guest");
+        let advice = format!("correct its name in {whose}: `systemctl list-units --type=service`");
+        return Some(error("services", text).about(unit.clone()).advise(advice));
     }
     (!service.active).then(|| {
-        error("services", format!("service `{unit}` is not running"))
-            .about(unit.clone())
-            .advise("start it, or take it out of the configuration if it is stopped on purpose")
+        let text = format!("service `{unit}`{from} is not running");
+        error("services", text).about(unit.clone()).advise(format!(
+            "start it, or take it out of {whose} if it is stopped on purpose"
+        ))
     })
 }
 

@@ -254,6 +254,39 @@ fn accepted_losses_are_accepted_path_by_path() {
     );
 }
 
+// CF-34, RC-36, RC-51: what a child brought fails the parent's check, and the child is named.
+#[test]
+fn a_service_that_a_child_brought_names_the_child() {
+    let (spec, fine) = (spec(), book(LegRole::Live));
+    let mut config = UpgradeConfig::none();
+    let key = UpgradeConfig::inherited_key("services", "db.service");
+    config.inherited.insert(key, "db.Config".to_owned());
+    let service = |unit: &str, exists| ServiceSeen {
+        unit: unit.to_owned(),
+        exists,
+        active: false,
+    };
+    let mut seen = good(&spec, &config, &fine);
+    seen.services = Ok(vec![
+        service("db.service", false),
+        service("db.service", true),
+        service("own.service", false),
+    ]);
+    let bad: Vec<Finding> = judge(&seen)
+        .into_iter()
+        .filter(|f| f.severity == Severity::Error)
+        .collect();
+    assert_eq!(bad.len(), 3, "{bad:?}");
+    for finding in &bad[..2] {
+        let advice = finding.advice.as_deref().unwrap_or_default();
+        assert!(
+            finding.text.contains("(from `db.Config`)") && advice.contains("`db.Config`"),
+            "{finding:?}"
+        );
+    }
+    assert!(!bad[2].text.contains("from"), "{:?}", bad[2]);
+}
+
 // RC-40, fault 24: what is needed is enough, a little less is not; and the message gives both figures.
 #[test]
 fn memory_and_space_are_judged_to_the_last_unit() {
