@@ -5,8 +5,8 @@ mod common;
 use common::Tape;
 use flipside_activity::{Line, Style, Tree, render};
 use flipside_model::{
-    Command, DiskName, Entry, Fact, ForkFigures, OperationalState as O, Outage, Problem,
-    ProblemCode, Record, ResyncFigures, Severity, StepName, StepResult, UpgradeState as S,
+    Command, DiskName, Fact, ForkFigures, OperationalState as O, Outage, Problem, ProblemCode,
+    Record, ResyncFigures, Severity, StepResult, UpgradeState as S,
 };
 
 fn no_pending(tape: &Tape) {
