@@ -4,6 +4,7 @@
     reason = "the chores talk to a developer's terminal"
 )]
 
+mod budget;
 mod faults;
 mod files;
 mod hosts;
@@ -20,6 +21,7 @@ const USAGE: &str = "\
 usage: cargo run -q -p xtask -- CHORE
 
   layers        the packages depend on each other only along the arrows of the design
+  budget REPORT how long the tests of each area took, against its share of every push
   files         no Rust file is longer than 700 lines; from 600 on it is listed
   hosts         no committed file names a package registry's host or a path of one machine
   faults [REPORT]
@@ -31,6 +33,7 @@ usage: cargo run -q -p xtask -- CHORE
 fn main() -> Result<ExitCode> {
     let chore = std::env::args().nth(1).unwrap_or_default();
     let problems = match chore.as_str() {
+        "budget" => budget::run(std::env::args().nth(2).as_deref())?,
         "layers" => layers::run()?,
         "faults" => faults::run(std::env::args().nth(2).as_deref())?,
         "files" => files::run()?,

@@ -28,7 +28,7 @@ pub(crate) struct Results {
 }
 
 /// One `testcase` of the report: the package and binary, and the function with its modules.
-type Case = (String, String, Outcome);
+pub(crate) type Case = (String, String, Outcome);
 
 impl Results {
     /// What was kept last; empty when nothing was.
@@ -133,7 +133,7 @@ fn is((binary, name, _): &Case, id: &str) -> bool {
 }
 
 /// Reads the runner's report, which is in JUnit's format.
-fn cases(report: &str) -> Result<Vec<Case>> {
+pub(crate) fn cases(report: &str) -> Result<Vec<Case>> {
     let document = roxmltree::Document::parse(report).context("the report is not XML")?;
     let nodes = document
         .descendants()
