@@ -1,6 +1,6 @@
 # Sourced by build.sh: the small guest for tests.
 mini_makes=(mini.raw mini-data.raw)
-mini_packages=systemd,systemd-sysv,dbus,udev,kmod,qemu-guest-agent,linux-image-cloud-amd64,initramfs-tools,lz4,nginx,iproute2,procps
+mini_packages=systemd,systemd-sysv,dbus,udev,kmod,qemu-guest-agent,linux-image-cloud-amd64,initramfs-tools,lz4,nginx,iproute2,procps,openssh-server
 
 build_mini() {
     local root=$work/mini
@@ -12,6 +12,9 @@ build_mini() {
     printf '[Journal]\nStorage=volatile\nRuntimeMaxUse=8M\n' >"$root/etc/systemd/journald.conf.d/mini.conf"
     in_root "$root" sh -e -c '
         systemctl enable nginx.service mini-writer.service
+        # Started by the tests that need it: under emulation it would cost every boot its second.
+        systemctl disable ssh.service
+        systemctl mask ssh.socket
         systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
             systemd-update-utmp.service systemd-update-utmp-runlevel.service getty@tty1.service \
             systemd-pstore.service modprobe@drm.service modprobe@configfs.service \

@@ -1,7 +1,10 @@
-//! Machine layout, version 1: what the guest finds in its machine.
+//! Machine layout, versions 1 and 2: what the guest finds in its machine, and what the host has of it.
 //!
 //! Both sides of a fork must have exactly the same devices at the same addresses, for ever: a system keeps the
-//! layout it was made with. So nothing here may change for version 1; a new device means a new version.
+//! layout it was made with. So nothing here may change for a version that is out; a new device means a new version.
+//!
+//! * **1**: the first.
+//! * **2**: the serial console is a socket; its log is appended to, so that it can be cut. The guest sees the same.
 //!
 //! Choices that are not obvious:
 //! * **`-no-shutdown`, `-action panic=pause`**: a guest that ends or panics leaves its process to be looked at;
@@ -15,6 +18,7 @@
 
 use crate::nodes::{self, LegOpen};
 use crate::paths::MachinePaths;
+use crate::signs::APPENDING_LAYOUT;
 use flipside_model::{DiskName, Firmware, Leg, MachineId, SystemSpec};
 use flipside_platform::{DiskSource, StartMode, StartPlan};
 use serde_json::{Value, json};
@@ -315,10 +319,14 @@ impl Layout<'_> {
             "-device",
             &json!({ "driver": "usb-tablet", "id": "tablet0", "bus": "usb0.0", "port": "1" }),
         );
-        line.option(
-            "-chardev",
-            format!("file,id=console,path={}", comma(&text(self.paths.serial()))),
-        );
+        let log = comma(&text(self.paths.serial()));
+        let console = if self.spec.layout < APPENDING_LAYOUT {
+            format!("file,id=console,path={log}")
+        } else {
+            let socket = socket("console", self.paths.tty());
+            format!("{socket},logfile={log},logappend=on")
+        };
+        line.option("-chardev", console);
         line.json(
             "-device",
             &json!({ "driver": "isa-serial", "id": "com0", "chardev": "console" }),

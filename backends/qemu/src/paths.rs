@@ -5,10 +5,11 @@
 //!   legs.json  lease.lock        the leg book and the lease (book.rs)
 //!   accel.json                   what was found out about KVM (accel.rs; in STATE itself)
 //!   vars/m<N>.fd                 UEFI variables of each machine; they outlive its process
+//!   sradumps/                    dump files of crashed guests; they outlive everything (dumps.rs)
 //!   carried/DISK.qcow2 .json     change bitmaps on their way from one machine to another
 //!   m<N>/                        one machine process, 0700, gone when the machine is ended
-//!     qmp.sock guard.sock agent.sock shell.sock vnc.sock
-//!     serial.log qemu.log pid launch.json link
+//!     qmp.sock guard.sock agent.sock shell.sock vnc.sock tty.sock
+//!     serial.log serial.old qemu.log pid launch.json link
 //!     data0.overlay.qcow2  fork.sock (only while a fork connects)
 //! ```
 
@@ -92,6 +93,11 @@ impl SystemPaths {
         self.root.join("vars").join(format!("{id}.fd"))
     }
 
+    /// The dump files.
+    pub fn dumps(&self) -> PathBuf {
+        self.root.join("sradumps")
+    }
+
     /// The carrier of a disk's change bitmap.
     pub fn carrier(&self, disk: &DiskName) -> PathBuf {
         self.root.join("carried").join(format!("{disk}.qcow2"))
@@ -166,6 +172,14 @@ impl MachinePaths {
     pub fn fork(&self) -> PathBuf {
         self.dir.join("fork.sock")
     }
+    /// The serial console, from layout 2 on.
+    pub fn tty(&self) -> PathBuf {
+        self.dir.join("tty.sock")
+    }
+    /// The end of what it printed before its log was cut.
+    pub fn old_serial(&self) -> PathBuf {
+        self.dir.join("serial.old")
+    }
     /// What the guest's serial console printed.
     pub fn serial(&self) -> PathBuf {
         self.dir.join("serial.log")
@@ -190,9 +204,10 @@ impl MachinePaths {
     pub fn overlay(&self, disk: &DiskName) -> PathBuf {
         self.dir.join(format!("{disk}.overlay.qcow2"))
     }
-    /// Everything in it that is a socket.
-    pub fn sockets(&self) -> [PathBuf; 5] {
+    /// Everything in it that is a socket; the console's only from layout 2 on.
+    pub fn sockets(&self) -> [PathBuf; 6] {
         [
+            self.tty(),
             self.qmp(),
             self.guard(),
             self.agent(),

@@ -183,7 +183,7 @@ impl QemuSystem {
         for warning in &launch.warnings {
             tracing::warn!(machine = %id, "{warning}");
         }
-        for socket in paths.sockets() {
+        for socket in paths.sockets().into_iter().filter(|s| s.exists()) {
             fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))
                 .map_err(|e| error::file(&e, "close", &socket))?;
         }

@@ -2,14 +2,18 @@
 
 use crate::accel;
 use crate::conn::{Conn, Voice};
+use crate::console::Claims;
 use crate::error;
 use crate::fork::ForkMemory;
 use crate::layout::Accelerator;
 use crate::paths::{MachinePaths, SystemPaths};
 use crate::process::{Identity, Launch, running_machines};
 use crate::resync::ResyncMemory;
+use crate::signs::{self, Ears};
 use flipside_model::{DiskName, DiskSpec, MachineId, SystemSpec};
-use flipside_platform::{DiskPort, HostPort, LegPort, MachinePort, PortError, PortResult};
+use flipside_platform::{
+    DiskPort, HostPort, LegPort, MachinePort, PortError, PortResult, SidePort,
+};
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -98,6 +102,8 @@ pub(crate) struct Inner {
     forks: Mutex<HashMap<MachineId, ForkMemory>>,
     resyncs: Mutex<HashMap<(MachineId, DiskName), ResyncMemory>>,
     pub(crate) book: Mutex<()>,
+    pub(crate) ears: Ears,
+    pub(crate) consoles: Claims,
 }
 
 /// One system on QEMU. It is its own machine, disk, leg and host port; clones are the same system.
@@ -116,9 +122,9 @@ pub fn open_system(spec: SystemSpec, state_dir: &Path) -> PortResult<QemuSystem>
 impl QemuSystem {
     /// Opens a system with options.
     pub fn open(spec: SystemSpec, state_dir: &Path, options: Options) -> PortResult<Self> {
-        if spec.layout != SystemSpec::LAYOUT {
+        if spec.layout == 0 || spec.layout > SystemSpec::LAYOUT {
             return Err(error::mismatch(format!(
-                "system {} has machine layout {}, this flipside builds layout {}",
+                "system {} has machine layout {}, this flipside builds layouts up to {}",
                 spec.name,
                 spec.layout,
                 SystemSpec::LAYOUT
@@ -134,6 +140,8 @@ impl QemuSystem {
             forks: Mutex::default(),
             resyncs: Mutex::default(),
             book: Mutex::default(),
+            ears: Ears::default(),
+            consoles: Claims::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -167,6 +175,11 @@ impl QemuSystem {
 
     /// As a host port.
     pub fn host(&self) -> Arc<dyn HostPort> {
+        Arc::new(self.clone())
+    }
+
+    /// As a side port.
+    pub fn side(&self) -> Arc<dyn SidePort> {
         Arc::new(self.clone())
     }
 
@@ -246,6 +259,7 @@ impl QemuSystem {
         };
         let voice = self.inner.options.voice;
         let conn = Arc::new(Conn::open(&self.files(id), launch, identity, voice).await?);
+        signs::listen(&conn, &self.inner.ears);
         Ok(Arc::clone(slot.insert(conn)))
     }
 

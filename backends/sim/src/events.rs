@@ -33,6 +33,10 @@ pub enum GuestFault {
     Unhealthy,
     /// The power button is ignored.
     IgnoresPowerButton,
+    /// The firmware finds nothing to boot.
+    StuckInFirmware,
+    /// The guest has locked the CD drive.
+    CdInUse,
 }
 
 impl SimWorld {

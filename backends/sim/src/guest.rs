@@ -3,10 +3,12 @@
 use crate::call::{Class, SimPorts};
 use crate::state::State;
 use async_trait::async_trait;
-use flipside_model::{DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package};
+use flipside_model::{
+    Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
+};
 use flipside_platform::{
-    ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, PortError, PortResult,
-    ServiceView, UnitStart,
+    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, Notice, OpenFile,
+    PortError, PortResult, ServiceView, UnitStart,
 };
 use std::time::Duration;
 
@@ -69,6 +71,115 @@ impl GuestPort for SimPorts {
                 version: s.guest_config(id)?.version.clone(),
             };
             Ok(vec![software])
+        })
+        .await
+    }
+
+    async fn verify_packages(&self, id: MachineId) -> PortResult<Vec<PackageFault>> {
+        let name = format!("guest.verify_packages.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            // What was written over the software's own files.
+            let files = s.guest_config(id)?.files.clone();
+            let own = files.into_keys().filter(|path| path.starts_with("/usr/"));
+            let fault = |path| PackageFault {
+                path,
+                what: "changed".to_owned(),
+                configuration: false,
+            };
+            Ok(own.map(fault).collect())
+        })
+        .await
+    }
+
+    async fn condition(&self, id: MachineId) -> PortResult<Condition> {
+        let name = format!("guest.condition.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            let (active, boot_id) = {
+                let guest = s.guest(id, p)?;
+                (guest.active.clone(), guest.boot_id.clone())
+            };
+            let config = s.guest_config(id)?;
+            let down = |unit: &&String| {
+                let enabled = config.units[*unit].startup == "enabled";
+                enabled && !active.contains(*unit) && !config.gated(unit)
+            };
+            Ok(Condition {
+                system: format!("sim ({boot_id})"),
+                state: "running".to_owned(),
+                kernel: "1".to_owned(),
+                newest_kernel: Some("1".to_owned()),
+                failed_units: config.units.keys().filter(down).cloned().collect(),
+                restart_needed: Vec::new(),
+            })
+        })
+        .await
+    }
+
+    async fn software_stamp(&self, id: MachineId) -> PortResult<String> {
+        let name = format!("guest.software_stamp.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            Ok(s.guest_config(id)?.version.clone())
+        })
+        .await
+    }
+
+    async fn host_keys(&self, id: MachineId) -> PortResult<Vec<String>> {
+        let name = format!("guest.host_keys.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            Ok(vec!["ssh-ed25519 AAAAsim".to_owned()])
+        })
+        .await
+    }
+
+    async fn publish(&self, id: MachineId, notice: &Notice) -> PortResult<()> {
+        let name = format!("guest.publish.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?.notice = Some(notice.clone());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn crash_files(&self, id: MachineId, _within: Duration) -> PortResult<Vec<CrashFile>> {
+        let name = format!("guest.crash_files.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            let files = s.guest_config(id)?.files.clone();
+            let crashed = files
+                .iter()
+                .filter(|(path, _)| path.starts_with("/var/crash/"));
+            let file = |(path, bytes): (&String, &Vec<u8>)| CrashFile {
+                path: path.clone(),
+                bytes: bytes.len() as u64,
+                memory: path.ends_with("vmcore"),
+            };
+            Ok(crashed.map(file).collect())
+        })
+        .await
+    }
+
+    async fn read_file(
+        &self,
+        id: MachineId,
+        path: &str,
+        offset: u64,
+        most: usize,
+    ) -> PortResult<Vec<u8>> {
+        let name = format!("guest.read_file.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            let config = s.guest_config(id)?;
+            let Some(bytes) = config.files.get(path) else {
+                return Err(PortError::absent(format!("There is no file {path}.")));
+            };
+            let from = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .min(bytes.len());
+            let to = from.saturating_add(most).min(bytes.len());
+            Ok(bytes[from..to].to_vec())
         })
         .await
     }
@@ -172,7 +283,7 @@ impl GuestPort for SimPorts {
     async fn cleanup(&self, id: MachineId) -> PortResult<()> {
         let name = format!("guest.cleanup.{id}");
         self.call(Class::Act, Some(id), name, |s, p| {
-            s.guest(id, p)?;
+            s.guest(id, p)?.notice = None;
             s.change_config(id, |c| {
                 c.hold = None;
                 c.lifted = false;

@@ -4,7 +4,7 @@ use crate::fault::glob;
 use crate::state::State;
 use crate::{GuestFault, SimOptions};
 use flipside_model::{DiskName, MachineId};
-use flipside_platform::{DiskSource, PortError, PortResult, RunState};
+use flipside_platform::{DiskSource, Notice, PortError, PortResult, RunState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,6 +112,8 @@ pub(crate) struct Guest {
     pub(crate) execs: BTreeMap<u64, Exec>,
     pub(crate) next_exec: u64,
     pub(crate) clock_late: bool,
+    /// What is shown in it, in memory.
+    pub(crate) notice: Option<Notice>,
 }
 
 impl State {
@@ -138,6 +140,7 @@ impl State {
             execs: BTreeMap::new(),
             next_exec: 1,
             clock_late: false,
+            notice: None,
         };
         let off = |target: &str| {
             let hold = config.hold.as_ref();
@@ -175,6 +178,7 @@ impl State {
             }
         }
         if let Some(machine) = self.machines.get_mut(&id) {
+            machine.around.booted();
             machine.guest = Some(guest);
             machine.pending = None;
         }

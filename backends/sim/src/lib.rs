@@ -30,6 +30,7 @@ mod network;
 mod options;
 mod pause;
 mod resync;
+mod side;
 mod state;
 mod volumes;
 mod world;

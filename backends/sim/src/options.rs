@@ -77,6 +77,10 @@ pub struct SimOptions {
     pub roles: BTreeMap<DiskName, DiskRole>,
     /// How long a guest needs until its agent answers.
     pub boot: Duration,
+    /// How much of it the firmware needs.
+    pub firmware: Duration,
+    /// How long it takes to write a guest's memory to a file.
+    pub dumping: Duration,
     /// Whether the guest boots when a data disk in its mount table is missing; else it falls into emergency mode
     /// and its agent is silent.
     pub nofail: bool,
@@ -127,6 +131,8 @@ impl Default for SimOptions {
             volumes: Vec::new(),
             roles: BTreeMap::new(),
             boot: Duration::from_secs(3),
+            firmware: Duration::ZERO,
+            dumping: Duration::from_secs(2),
             nofail: false,
             precopy_polls: 2,
             copying_alone: Duration::ZERO,

@@ -7,6 +7,7 @@ use crate::guard::Guards;
 use crate::guest_model::{Guest, GuestConfig};
 use crate::pause::PauseWatch;
 use crate::resync::Resync;
+use crate::side::{Around, Dumps};
 use crate::{GuestFault, LegFault, SimOptions};
 use flipside_model::{
     DiskName, DiskRole, ForkFigures, Leg, LegBook, LegEntry, LegPair, LegRole, MachineId,
@@ -16,6 +17,7 @@ use flipside_platform::{DiskSource, PortError, PortErrorKind, PortResult, RunSta
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::DuplexStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -127,6 +129,7 @@ pub(crate) struct Machine {
     pub(crate) guest: Option<Guest>,
     pub(crate) pending: Option<Write>,
     pub(crate) failed: Option<(DiskName, Leg)>,
+    pub(crate) around: Around,
     /// The line of system disks it belongs to; a fork begins a new one.
     pub(crate) line: MachineId,
 }
@@ -149,6 +152,7 @@ impl Machine {
             guest: None,
             pending: None,
             failed: None,
+            around: Around::default(),
             line,
         }
     }
@@ -259,6 +263,9 @@ pub(crate) struct State {
     pub(crate) boots: u64,
     pub(crate) started: Option<Instant>,
     pub(crate) clock_jump_ms: i64,
+    pub(crate) dumps: Dumps,
+    /// The guests' ends of open consoles.
+    pub(crate) consoles: BTreeMap<MachineId, DuplexStream>,
 }
 
 impl State {
@@ -321,6 +328,8 @@ impl State {
             boots: 0,
             started: None,
             clock_jump_ms: 0,
+            dumps: Dumps::default(),
+            consoles: BTreeMap::new(),
         };
         state.put_book();
         state

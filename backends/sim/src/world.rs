@@ -88,6 +88,7 @@ impl SimWorld {
             network: ports.clone(),
             legs: ports.clone(),
             host: ports.clone(),
+            side: ports.clone(),
             clock: ports,
         }
     }

@@ -4,12 +4,13 @@
 use async_trait::async_trait;
 use flipside_backend_sim::{SimOptions, SimWorld, example_spec};
 use flipside_model::{DiskName, Leg, MachineId, MountPoint, SystemSpec};
-use flipside_platform::Ports;
 use flipside_platform::conformance::{self, Fixture, GuestFixture, LegDamage};
+use flipside_platform::{ExecOutput, Ports};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// Every method of the ports.
-const METHODS: [&str; 60] = [
+const METHODS: [&str; 80] = [
     "disk.carry_in",
     "disk.carry_out",
     "disk.drop_carried",
@@ -22,12 +23,15 @@ const METHODS: [&str; 60] = [
     "disk.unplug",
     "guest.cleanup",
     "guest.close_data",
+    "guest.condition",
+    "guest.crash_files",
     "guest.exec_kill",
     "guest.exec_poll",
     "guest.exec_start",
     "guest.has_disk",
     "guest.healthy",
     "guest.hold",
+    "guest.host_keys",
     "guest.lift",
     "guest.lifted",
     "guest.lower",
@@ -36,14 +40,18 @@ const METHODS: [&str; 60] = [
     "guest.open_files",
     "guest.ping",
     "guest.prepare_release",
+    "guest.publish",
+    "guest.read_file",
     "guest.restart",
     "guest.services",
     "guest.set_clock",
     "guest.shut_down",
+    "guest.software_stamp",
     "guest.start",
     "guest.startup",
     "guest.stop",
     "guest.sync",
+    "guest.verify_packages",
     "guest.write_file",
     "host.check_legs",
     "host.facts",
@@ -70,6 +78,19 @@ const METHODS: [&str; 60] = [
     "network.open",
     "network.shut",
     "network.view",
+    "side.access",
+    "side.check_image",
+    "side.console",
+    "side.dump_keep",
+    "side.dump_memory",
+    "side.dump_part",
+    "side.dumps",
+    "side.eject",
+    "side.insert",
+    "side.medium",
+    "side.printed",
+    "side.send_keys",
+    "side.signs",
 ];
 
 struct Sim {
@@ -81,7 +102,16 @@ struct Sim {
 
 impl Sim {
     fn new(guest: bool) -> Self {
-        let world = SimWorld::new(&example_spec(1, 1), SimOptions::default());
+        // What a check needs beyond what every simulated guest has.
+        let made = ExecOutput {
+            exit: Some(0),
+            ..ExecOutput::default()
+        };
+        let options = SimOptions {
+            programs: [("/bin/mkdir".to_owned(), made)].into(),
+            ..SimOptions::default()
+        };
+        let world = SimWorld::new(&example_spec(1, 1), options);
         Self {
             world,
             guest,
@@ -133,6 +163,10 @@ impl Fixture for Sim {
         let what = how.map(|how| format!("is {how:?}"));
         self.world.change_leg(disk, leg, what.as_deref());
         Ok(())
+    }
+
+    async fn image(&mut self) -> Result<PathBuf, String> {
+        Ok("/sim/x.iso".into())
     }
 
     fn guest(&self) -> Option<GuestFixture> {

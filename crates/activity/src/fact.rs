@@ -97,6 +97,18 @@ pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
         ),
         Fact::Heard(number) => (format!("The guard's notes up to {number} are here"), None),
         Fact::Owner(side) => (format!("Data disks and network belong to the {side}"), None),
+        Fact::Media {
+            side,
+            image: Some(image),
+        } => (
+            format!("`{}` is in the CD drive of the {side}", image.display()),
+            None,
+        ),
+        Fact::Media { side, image: None } => (format!("The CD drive of the {side} is empty"), None),
+        Fact::ProductionIs { .. } => (
+            "The Production Side's boot and package database were noted".to_owned(),
+            None,
+        ),
     }
 }
 

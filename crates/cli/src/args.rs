@@ -75,6 +75,15 @@ pub(crate) enum Command {
     Run(commands::run::Args),
     /// Open an interactive shell on a side
     Shell(commands::shell::Args),
+    /// Connect to a side by SSH, over its private network card
+    Ssh(commands::ssh::Args),
+    /// Open the serial console of a side, or show what it printed last
+    Console(commands::console::Args),
+    /// Press keys on a side, such as ctrl-alt-del
+    Keys(commands::keys::Args),
+    /// Put an image into the CD drive, or empty it
+    #[command(subcommand)]
+    Media(commands::media::Command),
     /// Restart the Upgrade Side
     Restart(commands::restart::Args),
     /// Copy a file into a system, before the split or to a side
@@ -97,6 +106,10 @@ pub(crate) enum Command {
     Services(commands::services::Args),
     /// List the installed packages of a side, or what the upgrade changed
     Packages(commands::packages::Args),
+    /// Go through what to verify before a merge or a commit
+    VerifyList(commands::verify_list::Args),
+    /// List the dump files of crashed Upgrade Sides
+    Dumps(commands::dumps::Args),
     /// Show the activity log
     Log(commands::log::Args),
     /// Tell the whole story on this machine, start to end

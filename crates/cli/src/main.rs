@@ -17,6 +17,8 @@ mod manual;
 mod recent;
 mod report;
 mod session;
+mod side_banner;
+mod terminal;
 mod url;
 
 // Mistakes can be planted in tests, never in what users run.

@@ -20,6 +20,8 @@ mod real;
 mod soak;
 #[path = "real/split_faults.rs"]
 mod split_faults;
+#[path = "real/upgrade_side.rs"]
+mod upgrade_side;
 
 use flipside_model::{LegStatus, OperationalState as O, Status, UpgradeState as S};
 use real::figures::Figures;

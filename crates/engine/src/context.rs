@@ -57,6 +57,7 @@ pub(crate) struct Cx {
     pub ledger: Ledger,
     pub mirrors: Mirrors,
     graph: Arc<AsyncMutex<()>>,
+    telling: Arc<AsyncMutex<()>>,
     timing: Arc<Mutex<Timing>>,
     inside: Arc<Mutex<Option<Instant>>>,
     progress: Arc<Mutex<Option<Progress>>>,
@@ -90,6 +91,7 @@ impl Cx {
             ledger,
             mirrors: Mirrors::default(),
             graph: Arc::new(AsyncMutex::new(())),
+            telling: Arc::default(),
             timing: Arc::new(Mutex::new(Timing {
                 deadline: Instant::now() + NO_OPERATION,
             })),
@@ -150,6 +152,11 @@ impl Cx {
             _ours: ours,
             _lease: lease,
         })
+    }
+
+    /// Only one shows something on the Upgrade Side, or removes it.
+    pub(crate) async fn telling(&self) -> AsyncGuard<'_, ()> {
+        self.telling.lock().await
     }
 
     pub(crate) async fn book(&self) -> Result<LegBook, Problem> {

@@ -44,7 +44,8 @@ impl System {
     }
 }
 
-fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
+/// What differs between two lists of packages.
+pub(crate) fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
     let mut all: BTreeMap<&str, [Vec<&str>; 2]> = BTreeMap::new();
     for (side, packages) in [before, after].into_iter().enumerate() {
         for package in packages {

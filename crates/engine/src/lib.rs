@@ -6,19 +6,25 @@
 #![forbid(unsafe_code)]
 
 mod context;
+mod crash;
 mod devices;
 mod driver;
 mod inspect;
 mod ledger;
 mod legs;
+mod media;
 mod mirrors;
 mod monitor;
+mod neighbour;
 mod observe;
 mod operate;
+mod partner;
 mod power;
 mod rollback;
+mod side;
 mod status;
 mod steps;
+mod tell;
 mod verify;
 
 pub use context::CrashHook;

@@ -1,17 +1,21 @@
 //! Watches the machines: partner state, ends by themselves, and the mirror keeper's clock.
 
 use crate::context::Cx;
-use crate::{devices, mirrors, power};
+use crate::neighbour::Neighbour;
+use crate::partner::{self, Evidence, Partner};
+use crate::tell::Teller;
+use crate::{crash, devices, mirrors, power};
 use flipside_model::{
-    Fact, LegBook, MachineId, OperationalState, PartnerState, Problem, ProblemCode, Severity, Side,
-    UpgradeState,
+    Fact, LegBook, MachineId, OperationalState, PartnerState, Problem, ProblemCode, Record,
+    Severity, Side, UpgradeState,
 };
-use flipside_platform::{LegChange, RunState};
+use flipside_platform::{LegChange, RunState, Signs};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// How often the machines are looked at: the server must stay below 0.1 % of a CPU when idle.
 const IDLE_PERIOD: Duration = Duration::from_secs(2);
@@ -19,25 +23,20 @@ const IDLE_PERIOD: Duration = Duration::from_secs(2);
 /// How often while something is being resynchronised or a partner exists.
 const BUSY_PERIOD: Duration = Duration::from_millis(250);
 
-/// Without a sign of life for this long, a guest that had been up counts as hung (gap G.1.18).
-const HUNG_AFTER: Duration = Duration::from_secs(60);
-
-/// A boot that takes longer than this counts as hung (gap G.1.18).
-const BOOT_LIMIT: Duration = Duration::from_secs(600);
+/// How much of what the partner's console printed is read for what it says: a burst of systemd's messages.
+const CONSOLE_READ: usize = 16 << 10;
 
 /// What was seen last; the basis of the status.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
     pub running: bool,
     pub partner: Option<PartnerState>,
+    /// What is remembered of the partner.
+    pub(crate) watch: Partner,
     pub accelerator: Option<String>,
     pub book: Option<Arc<LegBook>>,
     /// The machine whose end was told, so that it is told once.
     lost: Option<MachineId>,
-    partner_machine: Option<MachineId>,
-    was_up: bool,
-    rebooting: bool,
-    silent_since: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -45,6 +44,10 @@ pub(crate) struct Monitor {
     seen: Arc<Mutex<Seen>>,
     /// Changed legs that are in the log already.
     changed: Arc<Mutex<BTreeSet<LegChange>>>,
+    /// The partner's operating system has crashed.
+    crashed: Arc<Notify>,
+    teller: Teller,
+    neighbour: Neighbour,
 }
 
 impl Monitor {
@@ -55,17 +58,27 @@ impl Monitor {
             .clone()
     }
 
-    fn update(&self, f: impl FnOnce(&mut Seen)) {
+    pub(crate) fn update(&self, f: impl FnOnce(&mut Seen)) {
         f(&mut self.seen.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The Upgrade Side was restarted by us: its silence is a restart, not a hang.
     pub(crate) fn expect_reboot(&self) {
-        self.update(|seen| (seen.rebooting, seen.was_up, seen.silent_since) = (true, false, None));
+        self.update(|seen| seen.watch.told_to_restart = true);
     }
 
     /// Runs until the task is dropped.
     pub(crate) async fn run(&self, cx: &Cx) {
+        // A dump may take a minute; nothing else waits for it.
+        tokio::join!(self.watch(cx), self.recover_crashes(cx));
+    }
+
+    /// Waits until the partner has crashed.
+    pub(crate) async fn crash(&self) {
+        self.crashed.notified().await;
+    }
+
+    async fn watch(&self, cx: &Cx) {
         loop {
             if let Err(problem) = self.look(cx).await {
                 warn!(%problem, "the machines could not be observed");
@@ -78,6 +91,10 @@ impl Monitor {
             }
             if let Err(problem) = self.notice_changes(cx).await {
                 warn!(%problem, "the legs could not be examined");
+            }
+            self.teller.tell(cx, &self.seen()).await;
+            if let Err(problem) = self.neighbour.look(cx).await {
+                debug!(%problem, "the Production Side was not looked at");
             }
             let busy = match mirrors::tick(cx).await {
                 Ok(open) => open,
@@ -231,41 +248,98 @@ impl Monitor {
         }
     }
 
-    // PS-01 to PS-12: the partner is the Upgrade Side as long as the system is divided.
+    // PS-01 to PS-15: the partner is the Upgrade Side as long as the system is divided.
     async fn look_at_partner(&self, cx: &Cx) -> Result<(), Problem> {
         let facts = cx.facts();
         let stage = cx.state().upgrade;
         let divided =
             facts.divided && matches!(stage, UpgradeState::Split | UpgradeState::PrepareMerge);
         let Some(machine) = facts.upgrade.filter(|_| divided) else {
-            self.update(|seen| {
-                (seen.partner, seen.partner_machine, seen.was_up) = (None, None, false)
-            });
+            self.update(|seen| (seen.partner, seen.watch) = (None, Partner::default()));
             return Ok(());
         };
-        let run = cx.view(machine).await?.run;
-        let alive = run == RunState::Running && cx.ports.guest.ping(machine).await.is_ok();
+        let evidence = self.evidence(cx, machine).await?;
         let mut news = None;
+        let mut crashed = false;
         self.update(|seen| {
-            if seen.partner_machine != Some(machine) {
-                (seen.partner_machine, seen.was_up, seen.silent_since) =
-                    (Some(machine), false, None);
-            }
-            let state = partner_state(seen, run, alive);
+            let state = seen.watch.judge(&evidence, Instant::now());
             if seen.partner != Some(state) && seen.partner.is_some() {
                 news = Some(state);
             }
             seen.partner = Some(state);
+            crashed = evidence.run == RunState::Panicked && seen.watch.recovery.is_none();
         });
         if let Some(state) = news {
-            // AL-22: a restart can be followed in the log as well.
-            let severity = if matches!(state, PartnerState::DcOn | PartnerState::DcOff) {
+            self.tell_partner(cx, machine, state).await?;
+        }
+        if crashed {
+            self.crashed.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn evidence(&self, cx: &Cx, machine: MachineId) -> Result<Evidence, Problem> {
+        let run = cx.view(machine).await?.run;
+        let mut evidence = Evidence {
+            machine,
+            run,
+            boot_id: None,
+            signs: Signs::default(),
+            going: None,
+        };
+        if run != RunState::Running {
+            return Ok(evidence);
+        }
+        if let Ok(info) = cx.ports.guest.ping(machine).await {
+            evidence.boot_id = Some(info.boot_id);
+        }
+        // A machine that has just ended or hangs shows that at the next look.
+        if let Ok(signs) = cx.ports.side.signs(machine).await {
+            evidence.signs = signs;
+            let since = self.seen().watch.printed(machine);
+            if signs.printed > since
+                && let Ok(said) = cx.ports.side.printed(machine, since, CONSOLE_READ).await
+            {
+                evidence.going = partner::going(&said);
+            }
+        }
+        Ok(evidence)
+    }
+
+    /// Puts a new state into the log (AL-22), with what helps where it is trouble: fault 41, US-20.
+    async fn tell_partner(
+        &self,
+        cx: &Cx,
+        machine: MachineId,
+        state: PartnerState,
+    ) -> Result<(), Problem> {
+        let down = matches!(state, PartnerState::DcOn | PartnerState::DcOff);
+        let detail = if state.is_trouble() {
+            crash::console_tail(cx, machine).await
+        } else {
+            None
+        };
+        let advice = match state {
+            _ if down => Some(
+                "the Upgrade Side was shut down and does not come back online; `flipside abort` is the only way, and its changes are lost",
+            ),
+            PartnerState::RecoveryNmi | PartnerState::RecoveryReset => None,
+            _ if state.is_trouble() => Some(
+                "look at `flipside console --tail`; `flipside restart --side upgrade` resets it, `flipside abort` takes everything back",
+            ),
+            _ => None,
+        };
+        cx.ledger.write(Record::Log {
+            severity: if down || state.is_trouble() {
                 Severity::Warning
             } else {
                 Severity::Information
-            };
-            cx.ledger.log(severity, format!("Partner: {state}"))?;
-        }
+            },
+            text: format!("Partner: {state}"),
+            detail,
+            component: (down || state.is_trouble()).then(|| Side::Upgrade.to_string()),
+            advice: advice.map(str::to_owned),
+        })?;
         Ok(())
     }
 }
@@ -281,29 +355,6 @@ async fn keep_guard(cx: &Cx) -> Result<(), Problem> {
         "the guard had ended and was started again",
     )?;
     Ok(())
-}
-
-fn partner_state(seen: &mut Seen, run: RunState, alive: bool) -> PartnerState {
-    if alive {
-        (seen.was_up, seen.rebooting, seen.silent_since) = (true, false, None);
-        return PartnerState::OsUp;
-    }
-    let silent = seen.silent_since.get_or_insert_with(Instant::now).elapsed();
-    match run {
-        RunState::Absent => PartnerState::DcOff,
-        RunState::Shutdown => PartnerState::DcOn,
-        RunState::Panicked => PartnerState::RecoveryNmi,
-        RunState::Unresponsive => PartnerState::HungOsUp,
-        _ if seen.rebooting && silent > BOOT_LIMIT => PartnerState::HungOsRebooting,
-        _ if seen.rebooting => PartnerState::OsRebooting,
-        _ if silent > BOOT_LIMIT => PartnerState::HungOsBooting,
-        _ if seen.was_up && silent > HUNG_AFTER => {
-            seen.was_up = false;
-            PartnerState::HungOsUp
-        }
-        _ if seen.was_up => PartnerState::OsRebooting,
-        _ => PartnerState::OsBooting,
-    }
 }
 
 /// Returns the machine a side's commands go to (`run`, `shell`, `copy`), by the rule of the command line.
@@ -322,5 +373,16 @@ pub(crate) fn machine_for(cx: &Cx, side: Option<Side>) -> Result<MachineId, Prob
         )
         .advise("name the side: `--side production` or `--side upgrade`")),
         Some(side) => cx.machine(side),
+    }
+}
+
+/// The same for what does not depend on a guest's answer and may be asked for in Idle too, where there is one side only:
+/// the console, the CD drive, an address.
+pub(crate) fn side_for(cx: &Cx, side: Option<Side>) -> Result<Side, Problem> {
+    let state = cx.state();
+    match side {
+        Some(side) => Ok(side),
+        None if state.upgrade == UpgradeState::Idle => Ok(Side::Production),
+        None => machine_for(cx, None).map(|_| Side::Upgrade),
     }
 }

@@ -1,7 +1,7 @@
 //! Power: starting a system from its legs, and stopping it cleanly.
 
 use crate::context::{Cx, Exclusive, POLL};
-use crate::{devices, legs};
+use crate::{devices, legs, media};
 use flipside_model::{
     DiskName, Fact, Leg, LegBook, LegPair, LegRole, MachineId, OperationalState, Problem,
     ProblemCode, Severity, Side, StaleReason, UpgradeState, planted,
@@ -120,6 +120,7 @@ async fn start_linked(
         disks: book.disks.iter().map(legs).collect(),
     };
     cx.ports.machine.start(machine, &plan).await?;
+    media::restore(cx, side, machine).await?;
     cx.ports.machine.set_link(machine, true).await?;
     Ok(())
 }

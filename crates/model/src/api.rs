@@ -20,6 +20,16 @@
 //! | `GET /v1/systems/NAME/services?side=…` | – | list of [`ServiceStatus`] |
 //! | `GET /v1/systems/NAME/packages?side=…` | – | list of [`crate::Package`] |
 //! | `GET /v1/systems/NAME/packages/changes` | – | list of [`PackageChange`] |
+//! | `GET /v1/systems/NAME/packages/verify?side=…` | – | list of [`crate::PackageFault`] |
+//! | `GET /v1/systems/NAME/condition?side=…` | – | [`crate::Condition`] |
+//! | `GET /v1/systems/NAME/access?side=…` | – | [`SideAccess`] |
+//! | `POST /v1/systems/NAME/keys` | [`KeysRequest`] | [`crate::Status`] |
+//! | `GET /v1/systems/NAME/media?side=…` | – | [`MediumStatus`] |
+//! | `POST /v1/systems/NAME/media` | [`MediaRequest`] | [`MediumStatus`] |
+//! | `GET /v1/systems/NAME/dumps` | – | list of [`crate::Dump`] |
+//! | `POST /v1/systems/NAME/dumps` | – | [`crate::Dump`], the Upgrade Side's memory as of now |
+//! | `GET /v1/systems/NAME/console/tail?side=…&bytes=…` | – | what the serial console printed last |
+//! | `GET /v1/systems/NAME/console?side=…` | upgrade to `flipside-console` | raw bytes both ways |
 //! | `PUT /v1/systems/NAME/file?side=…&path=…` | the file's bytes | [`Copied`] |
 //! | `POST /v1/systems/NAME/restart` | [`RestartRequest`] | [`crate::Status`] |
 //! | `GET /v1/systems/NAME/shell?side=…` | upgrade to `flipside-shell` | raw bytes both ways |
@@ -27,7 +37,7 @@
 //! Every refusal and failure is a [`crate::Problem`] with status 400 (usage), 404, 409 (refused in this state,
 //! in use), 422 (not ready) or 500.
 
-use crate::{Command, Firmware, Problem, Side, SystemName};
+use crate::{Command, Firmware, KeySequence, Problem, Side, SystemName};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -248,6 +258,54 @@ pub enum RunEvent {
     Exit(i32),
     /// It could not be run or followed.
     Failed(Problem),
+}
+
+/// The private way to a side (US-09).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideAccess {
+    /// The side.
+    pub side: Side,
+    /// An address on the host; a connection to it is one to the guest's SSH.
+    pub address: std::net::SocketAddr,
+    /// Its public host keys, as the guest itself named them over the VTM path; empty when it did not answer.
+    pub host_keys: Vec<String>,
+}
+
+/// What is in the CD drive of a side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediumStatus {
+    /// The side.
+    pub side: Side,
+    /// The image, none when the drive is empty.
+    pub image: Option<PathBuf>,
+    /// The guest uses it.
+    pub locked: bool,
+}
+
+/// Asks to put an image into a CD drive, or to empty it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MediaRequest {
+    /// The side; in Idle there is one, in Split it is the Upgrade Side.
+    #[serde(default)]
+    pub side: Option<Side>,
+    /// The image's absolute path; none empties the drive.
+    #[serde(default)]
+    pub image: Option<PathBuf>,
+    /// Pull it out although the guest uses it.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Asks to press keys on a side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeysRequest {
+    /// The side; in Idle there is one, in Split it is the Upgrade Side.
+    #[serde(default)]
+    pub side: Option<Side>,
+    /// The keys.
+    pub keys: KeySequence,
 }
 
 /// Asks to restart a side.

@@ -16,6 +16,7 @@ pub mod planted;
 mod problem;
 mod record;
 mod severity;
+mod side;
 mod state;
 mod status;
 mod system;
@@ -39,6 +40,7 @@ pub use outcome::{
 pub use problem::{Problem, ProblemCode};
 pub use record::{Entry, Record, StepName, StepResult};
 pub use severity::Severity;
+pub use side::{Condition, Dump, KeySequence, PackageFault};
 pub use state::{HardwareState, OperationalState, PartnerState, Side, UpgradeState};
 pub use status::{DiskStatus, LegStatus, Progress, Status};
 pub use system::{DiskSpec, Firmware, LegPaths, NetworkSpec, Publish, SystemSpec};

@@ -162,4 +162,18 @@ pub enum Fact {
     Heard(u64),
     /// The data disks and the network belong to this side.
     Owner(Side),
+    /// What is in the CD drive of a side; none when it was emptied.
+    Media {
+        /// The side.
+        side: Side,
+        /// The image.
+        image: Option<std::path::PathBuf>,
+    },
+    /// What the Production Side ran when it was looked at last in this session (US-26).
+    ProductionIs {
+        /// Its boot.
+        boot_id: String,
+        /// What its package database looks like from outside.
+        stamp: String,
+    },
 }

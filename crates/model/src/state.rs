@@ -181,6 +181,44 @@ pub enum PartnerState {
     RecoveryReset,
 }
 
+impl PartnerState {
+    /// Every value (PS-01).
+    pub const ALL: [PartnerState; 14] = [
+        PartnerState::DcOn,
+        PartnerState::DcOff,
+        PartnerState::BiosPost,
+        PartnerState::HungBiosPost,
+        PartnerState::OsBooting,
+        PartnerState::HungOsBooting,
+        PartnerState::OsUp,
+        PartnerState::HungOsUp,
+        PartnerState::OsRebooting,
+        PartnerState::HungOsRebooting,
+        PartnerState::OsShuttingDown,
+        PartnerState::HungOsShuttingDown,
+        PartnerState::RecoveryNmi,
+        PartnerState::RecoveryReset,
+    ];
+
+    /// Says whether it needs an administrator's look.
+    pub fn is_trouble(self) -> bool {
+        use PartnerState::{
+            HungBiosPost, HungOsBooting, HungOsRebooting, HungOsShuttingDown, HungOsUp,
+            RecoveryNmi, RecoveryReset,
+        };
+        matches!(
+            self,
+            HungBiosPost
+                | HungOsBooting
+                | HungOsUp
+                | HungOsRebooting
+                | HungOsShuttingDown
+                | RecoveryNmi
+                | RecoveryReset
+        )
+    }
+}
+
 impl fmt::Display for PartnerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -4,7 +4,8 @@
 use crate::{PortError, PortErrorKind, PortResult};
 use async_trait::async_trait;
 use flipside_model::{
-    DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, SavedStartup, StartupType,
+    Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
+    SavedStartup, StartupType,
 };
 use std::time::Duration;
 
@@ -94,6 +95,26 @@ pub struct ExecOutput {
     pub exit: Option<i32>,
 }
 
+/// A file that a crash left in the guest (AB-11).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CrashFile {
+    /// Path in the guest.
+    pub path: String,
+    /// Size in bytes.
+    pub bytes: u64,
+    /// It holds the memory of the whole guest, not of one program.
+    pub memory: bool,
+}
+
+/// What is shown in the guest of the Upgrade Side (US-13, US-31, AL-20).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Notice {
+    /// The activity log, rendered.
+    pub log: String,
+    /// What to do here and what not.
+    pub help: String,
+}
+
 /// Speaks to the operating system of a machine. Answers are the guest's words: bounded and distrusted.
 #[async_trait]
 pub trait GuestPort: Send + Sync {
@@ -109,6 +130,26 @@ pub trait GuestPort: Send + Sync {
     async fn inventory(&self, id: MachineId) -> PortResult<Inventory>;
     /// Lists installed packages by name.
     async fn packages(&self, id: MachineId) -> PortResult<Vec<Package>>;
+    /// Compares the installed packages' files with what was installed: changed, missing (VC-08). It reads everything.
+    async fn verify_packages(&self, id: MachineId) -> PortResult<Vec<PackageFault>>;
+    /// Says how the operating system is: kernel, failed units, whether a restart is needed (VC-07).
+    async fn condition(&self, id: MachineId) -> PortResult<Condition>;
+    /// Returns a text that changes with every installation of software; cheap.
+    async fn software_stamp(&self, id: MachineId) -> PortResult<String>;
+    /// Returns the public host keys of its SSH server, a line each; empty without one.
+    async fn host_keys(&self, id: MachineId) -> PortResult<Vec<String>>;
+    /// Shows log and help in the guest, read-only, and lets it announce on its console that it goes down.
+    async fn publish(&self, id: MachineId, notice: &Notice) -> PortResult<()>;
+    /// Lists files that crashes left in the guest within so long.
+    async fn crash_files(&self, id: MachineId, within: Duration) -> PortResult<Vec<CrashFile>>;
+    /// Reads a piece of a file; shorter than asked at its end.
+    async fn read_file(
+        &self,
+        id: MachineId,
+        path: &str,
+        offset: u64,
+        most: usize,
+    ) -> PortResult<Vec<u8>>;
     /// Lists files that these services have open for writing, with the disk each lies on; not logs, caches and the like.
     async fn open_files(&self, id: MachineId, units: &[String]) -> PortResult<Vec<OpenFile>>;
 
@@ -163,9 +204,14 @@ pub trait GuestPort: Send + Sync {
         offset: u64,
         bytes: &[u8],
     ) -> PortResult<()>;
-    /// Opens an interactive shell on a terminal of this size (rows, columns).
-    async fn shell(&self, id: MachineId, size: (u16, u16)) -> PortResult<Box<dyn ShellStream>> {
-        let _ = (id, size);
+    /// Opens an interactive shell on a terminal of this size (rows, columns); its prompt begins with the label (US-12).
+    async fn shell(
+        &self,
+        id: MachineId,
+        size: (u16, u16),
+        label: &str,
+    ) -> PortResult<Box<dyn ShellStream>> {
+        let _ = (id, size, label);
         Err(PortError::new(
             PortErrorKind::Unsupported,
             "this platform has no interactive shell",

@@ -21,6 +21,7 @@ mod guest;
 mod host;
 mod machine;
 mod network;
+mod side;
 
 pub mod conformance;
 
@@ -28,14 +29,15 @@ pub use book::{Lease, LegPort};
 pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView, Verified, VerifyProgress};
 pub use error::{PortError, PortErrorKind, PortResult};
 pub use guest::{
-    ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, ServiceView,
-    ShellStream, UnitStart,
+    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, Notice, OpenFile,
+    ServiceView, ShellStream, UnitStart,
 };
 pub use host::{Clock, HostFacts, HostPort, LegChange};
 pub use machine::{
     DiskSource, DiskView, ForkView, MachinePort, MachineView, RunState, StartMode, StartPlan,
 };
 pub use network::{DrainReport, NetworkPort, NetworkView, Note};
+pub use side::{Medium, SidePort, Signs};
 
 use std::sync::Arc;
 
@@ -54,6 +56,8 @@ pub struct Ports {
     pub legs: Arc<dyn LegPort>,
     /// The host.
     pub host: Arc<dyn HostPort>,
+    /// Consoles, CD drives, signs and dump files of the machines.
+    pub side: Arc<dyn SidePort>,
     /// Wall-clock time.
     pub clock: Arc<dyn Clock>,
 }

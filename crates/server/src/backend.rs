@@ -32,6 +32,7 @@ pub(crate) fn open(spec: &SystemSpec, state_dir: &Path) -> Result<Ports, Problem
         network,
         legs: qemu.legs(),
         host: qemu.host(),
+        side: qemu.side(),
         clock: Arc::new(WallClock),
     })
 }

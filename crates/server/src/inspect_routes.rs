@@ -1,11 +1,13 @@
-//! Requests that look at a side: services, packages.
+//! Requests that look at a side: services, packages, its condition; and its drive, keys, dump files.
 
 use crate::answer::Answer;
 use crate::registry::Registry;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use flipside_model::api::{PackageChange, ServiceStatus};
-use flipside_model::{Package, Side};
+use flipside_model::api::{
+    KeysRequest, MediaRequest, MediumStatus, PackageChange, ServiceStatus, SideAccess,
+};
+use flipside_model::{Condition, Dump, Package, PackageFault, Side, Status};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -45,4 +47,86 @@ pub(crate) async fn package_changes(
 ) -> Answer<Json<Vec<PackageChange>>> {
     let system = registry.get(&name).await?;
     Ok(Json(system.package_changes().await?))
+}
+
+pub(crate) async fn verify_packages(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<SideQuery>,
+) -> Answer<Json<Vec<PackageFault>>> {
+    let system = registry.get(&name).await?;
+    Ok(Json(system.verify_packages(query.side()).await?))
+}
+
+pub(crate) async fn condition(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<SideQuery>,
+) -> Answer<Json<Condition>> {
+    let system = registry.get(&name).await?;
+    Ok(Json(system.condition(query.side()).await?))
+}
+
+pub(crate) async fn access(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<SideQuery>,
+) -> Answer<Json<SideAccess>> {
+    let system = registry.get(&name).await?;
+    Ok(Json(system.access(query.side).await?))
+}
+
+pub(crate) async fn keys(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Json(request): Json<KeysRequest>,
+) -> Answer<Json<Status>> {
+    let system = registry.get(&name).await?;
+    system.send_keys(request.side, request.keys).await?;
+    Ok(Json(system.fresh_status().await))
+}
+
+pub(crate) async fn medium(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<SideQuery>,
+) -> Answer<Json<MediumStatus>> {
+    let system = registry.get(&name).await?;
+    Ok(Json(system.medium(query.side).await?))
+}
+
+pub(crate) async fn media(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Json(request): Json<MediaRequest>,
+) -> Answer<Json<MediumStatus>> {
+    let system = registry.get(&name).await?;
+    let Some(image) = request.image else {
+        return Ok(Json(
+            system.eject_medium(request.side, request.force).await?,
+        ));
+    };
+    if request.force {
+        system.eject_medium(request.side, true).await?;
+    }
+    Ok(Json(system.insert_medium(request.side, &image).await?))
+}
+
+pub(crate) async fn dumps(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+) -> Answer<Json<Vec<Dump>>> {
+    Ok(Json(registry.get(&name).await?.dumps().await?))
+}
+
+pub(crate) async fn take_dump(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+) -> Answer<Json<Dump>> {
+    let system = registry.get(&name).await?;
+    // In a task of its own: a client that hangs up must not leave a machine that stands still.
+    let taken = tokio::spawn(async move { system.take_dump().await }).await;
+    Ok(Json(
+        taken.unwrap_or_else(|e| Err(crate::streams::lost(&e)))?,
+    ))
 }

@@ -30,7 +30,8 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
             "/v1/systems/{name}/file",
             put(side_routes::file).layer(DefaultBodyLimit::disable()),
         )
-        .route("/v1/systems/{name}/shell", get(side_routes::shell));
+        .route("/v1/systems/{name}/shell", get(side_routes::shell))
+        .route("/v1/systems/{name}/console", get(side_routes::console));
     let small = Router::new()
         .route("/v1/version", get(version))
         .route("/v1/systems", get(list).post(create::create))
@@ -50,6 +51,28 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
         .route(
             "/v1/systems/{name}/packages/changes",
             get(inspect_routes::package_changes),
+        )
+        .route(
+            "/v1/systems/{name}/packages/verify",
+            get(inspect_routes::verify_packages),
+        )
+        .route(
+            "/v1/systems/{name}/condition",
+            get(inspect_routes::condition),
+        )
+        .route("/v1/systems/{name}/access", get(inspect_routes::access))
+        .route("/v1/systems/{name}/keys", post(inspect_routes::keys))
+        .route(
+            "/v1/systems/{name}/media",
+            get(inspect_routes::medium).post(inspect_routes::media),
+        )
+        .route(
+            "/v1/systems/{name}/dumps",
+            get(inspect_routes::dumps).post(inspect_routes::take_dump),
+        )
+        .route(
+            "/v1/systems/{name}/console/tail",
+            get(side_routes::console_tail),
         )
         .route(
             "/v1/systems/{name}/disks/{disk}/verify",

@@ -13,8 +13,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use flipside_engine::System;
 use flipside_model::api::{Copied, RunEvent, RunRequest};
-use flipside_model::{MachineId, Problem, ProblemCode, Side};
-use flipside_platform::ExecRequest;
+use flipside_model::{MachineId, Problem, ProblemCode, Side, UpgradeState};
+use flipside_platform::{ExecRequest, ShellStream};
 use futures_util::StreamExt;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
@@ -162,6 +162,16 @@ pub(crate) struct ShellQuery {
     cols: u16,
 }
 
+/// What is printed of a console's log when nothing is said, and at most: the log is cut there.
+const CONSOLE_TAIL: usize = 16 << 10;
+const CONSOLE_MOST: usize = 256 << 10;
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ConsoleQuery {
+    side: Option<Side>,
+    bytes: Option<usize>,
+}
+
 fn default_rows() -> u16 {
     24
 }
@@ -178,32 +188,68 @@ pub(crate) async fn shell(
 ) -> Answer<Response> {
     let system = registry.get(&name).await?;
     let machine = system.machine_for(query.side)?;
-    let Some(upgrade) = request
-        .extensions_mut()
-        .remove::<hyper::upgrade::OnUpgrade>()
-    else {
-        return Err(Problem::new(
-            ProblemCode::Usage,
-            "a shell needs a connection that can be upgraded",
-        )
-        .into());
+    // In Idle there is no other side that it could be mistaken for.
+    let label = match system.state().upgrade {
+        UpgradeState::Idle => String::new(),
+        _ => query.side.unwrap_or(Side::Upgrade).to_string(),
     };
-    let mut guest = system
-        .ports()
-        .guest
-        .shell(machine, (query.rows, query.cols))
-        .await?;
+    let upgrade = upgradable(&mut request)?;
+    let size = (query.rows, query.cols);
+    let guest = system.ports().guest.shell(machine, size, &label).await?;
+    Ok(join(upgrade, guest, "flipside-shell"))
+}
+
+/// The serial console of a side.
+pub(crate) async fn console(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<ConsoleQuery>,
+    mut request: Request,
+) -> Answer<Response> {
+    let system = registry.get(&name).await?;
+    let upgrade = upgradable(&mut request)?;
+    let guest = system.console(query.side).await?;
+    Ok(join(upgrade, guest, "flipside-console"))
+}
+
+/// What the serial console of a side printed last.
+pub(crate) async fn console_tail(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<ConsoleQuery>,
+) -> Answer<Vec<u8>> {
+    let system = registry.get(&name).await?;
+    let most = query.bytes.unwrap_or(CONSOLE_TAIL).min(CONSOLE_MOST);
+    Ok(system.console_tail(query.side, most).await?)
+}
+
+fn upgradable(request: &mut Request) -> Result<hyper::upgrade::OnUpgrade, Problem> {
+    let found = request.extensions_mut().remove();
+    found.ok_or_else(|| {
+        Problem::new(
+            ProblemCode::Usage,
+            "this needs a connection that can be upgraded",
+        )
+    })
+}
+
+/// Carries bytes between a client and a guest until either end is over.
+fn join(
+    upgrade: hyper::upgrade::OnUpgrade,
+    mut guest: Box<dyn ShellStream>,
+    protocol: &'static str,
+) -> Response {
     tokio::spawn(async move {
         match upgrade.await {
             Ok(client) => {
                 let mut client = TokioIo::new(client);
                 if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut guest).await {
-                    debug!(%error, "the shell ended");
+                    debug!(%error, "{protocol} ended");
                 }
             }
-            Err(error) => debug!(%error, "the shell's connection was not upgraded"),
+            Err(error) => debug!(%error, "the connection of {protocol} was not upgraded"),
         }
     });
-    let headers = [(CONNECTION, "upgrade"), (UPGRADE, "flipside-shell")];
-    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
+    let headers = [(CONNECTION, "upgrade"), (UPGRADE, protocol)];
+    (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }

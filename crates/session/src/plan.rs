@@ -16,7 +16,8 @@ pub enum Undo {
 pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
     use Step::{
         AbortAttach, AbortCheckpoint, AbortCloseData, AbortHoldDoor, AbortMirrors, AbortMount,
-        AbortOpenDoor, AbortRelease, AbortStartApps, AbortStopApps, CancelFork, EndUpgrade,
+        AbortOpenDoor, AbortRelease, AbortStartApps, AbortStopApps, CancelFork, CollectDumps,
+        EndUpgrade,
     };
     if stage != UpgradeState::Abort {
         let mut steps: Vec<Step> = Step::ALL
@@ -39,11 +40,12 @@ pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
             AbortMount,
             AbortStartApps,
             AbortOpenDoor,
+            CollectDumps,
             EndUpgrade,
         ]);
     } else {
         // Production may have ended and boots from its own leg: then the door must lead to its new machine (fault 25).
-        steps.extend([EndUpgrade, AbortAttach, AbortOpenDoor]);
+        steps.extend([CollectDumps, EndUpgrade, AbortAttach, AbortOpenDoor]);
     }
     steps.push(AbortMirrors);
     steps.retain(|step| facts.wants(*step));
@@ -227,6 +229,9 @@ mod tests {
             ..Facts::default()
         };
         let merge = plan(UpgradeState::Abort, &moved);
+        // AB-12: dumps are collected when nobody waits any more, and before the leg that holds them is written over.
+        assert!(position(&merge, Step::AbortOpenDoor) < position(&merge, Step::CollectDumps));
+        assert!(position(&merge, Step::CollectDumps) < position(&merge, Step::AbortMirrors));
         assert!(position(&merge, Step::AbortOpenDoor) < position(&merge, Step::EndUpgrade));
         assert!(position(&merge, Step::AbortOpenDoor) < position(&merge, Step::AbortMirrors));
     }
@@ -262,6 +267,7 @@ mod tests {
                     Step::AbortMount,
                     Step::AbortStartApps,
                     Step::AbortOpenDoor,
+                    Step::CollectDumps,
                     Step::EndUpgrade,
                     Step::AbortMirrors,
                 ]
@@ -271,6 +277,7 @@ mod tests {
             plan(UpgradeState::Abort, &Facts::default()),
             [
                 Step::CancelFork,
+                Step::CollectDumps,
                 Step::EndUpgrade,
                 Step::AbortAttach,
                 Step::AbortOpenDoor,

@@ -7,6 +7,7 @@ use flipside_model::{
     StepName, StepResult, UpgradeConfig, UpgradeState,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What the steps established so far.
@@ -57,6 +58,10 @@ pub struct Facts {
     pub checkpoints: BTreeMap<DiskName, i64>,
     /// Whether an abort takes the data back to the checkpoint.
     pub discard_data: bool,
+    /// What is in the CD drive of each side.
+    pub media: BTreeMap<Side, PathBuf>,
+    /// Boot and package database of the Production Side when it was looked at last in this session.
+    pub production_is: Option<(String, String)>,
 }
 
 impl Default for Facts {
@@ -84,6 +89,8 @@ impl Default for Facts {
             checkpoint: false,
             checkpoints: BTreeMap::new(),
             discard_data: false,
+            media: BTreeMap::new(),
+            production_is: None,
         }
     }
 }
@@ -274,6 +281,8 @@ impl SessionState {
             production: self.facts.production,
             heard: self.facts.heard,
             checkpoint: config.checkpoint,
+            // No session begins with two sides.
+            media: self.facts.media.clone(),
             ..Facts::default()
         });
     }
@@ -332,6 +341,13 @@ impl SessionState {
 }
 
 impl Facts {
+    fn put_medium(&mut self, side: Side, image: Option<PathBuf>) {
+        match image {
+            Some(image) => self.media.insert(side, image),
+            None => self.media.remove(&side),
+        };
+    }
+
     fn learn(&mut self, fact: &Fact, at_ms: i64) {
         if let Fact::Machine {
             side,
@@ -345,11 +361,22 @@ impl Facts {
             Fact::Machine {
                 side: Side::Production,
                 machine,
-            } => self.production = *machine,
+            } => {
+                if machine.is_some() && *machine == self.upgrade {
+                    // The Upgrade Side has become the system; its drive comes with it.
+                    self.put_medium(Side::Production, self.media.get(&Side::Upgrade).cloned());
+                }
+                self.production = *machine;
+            }
             Fact::Machine {
                 side: Side::Upgrade,
                 machine,
-            } => self.upgrade = *machine,
+            } => {
+                self.upgrade = *machine;
+                if machine.is_none() {
+                    self.media.remove(&Side::Upgrade);
+                }
+            }
             // Frozen like the configuration: what a disk is must not change while the sides are apart (invariant 20).
             Fact::Roles(roles) => {
                 self.roles
@@ -365,6 +392,10 @@ impl Facts {
             }
             Fact::Packages(packages) => self.packages = Some(Arc::new(packages.clone())),
             Fact::Forked(figures) => self.forked = Some(*figures),
+            Fact::Media { side, image } => self.put_medium(*side, image.clone()),
+            Fact::ProductionIs { boot_id, stamp } => {
+                self.production_is = Some((boot_id.clone(), stamp.clone()));
+            }
             Fact::Divided(divided) => {
                 self.divided = *divided;
                 self.booted_since &= *divided;

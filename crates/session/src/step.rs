@@ -99,6 +99,8 @@ steps! {
     AbortRelease = Abort, "abort.release", "Take disks and network from the Upgrade Side";
     /// Takes the data back to the checkpoint, or keeps what was written since (DK-28).
     AbortCheckpoint = Abort, "abort.checkpoint", "Decide what becomes of the data checkpoint";
+    /// Collects its dump files (AB-11).
+    CollectDumps = Abort, "abort.collect_dumps", "Collect dump files of the Upgrade Side";
     /// Carries the Upgrade Side's change bitmaps over and ends it.
     EndUpgrade = Abort, "abort.end_upgrade", "End the Upgrade Side";
     /// Continues Production with its disks and network.

@@ -10,6 +10,15 @@ pub(super) const REACH: Duration = Duration::from_secs(10);
 pub(super) const LOOK: Duration = Duration::from_secs(30);
 /// Listing a few thousand packages from a database that is not in memory, under TCG: 0.5 s were measured for 300.
 pub(super) const PACKAGES: Duration = Duration::from_secs(60);
+/// Comparing every installed file with its package: a gigabyte is read and hashed, under TCG at some 20 MB a second.
+pub(super) const VERIFY: Duration = Duration::from_secs(1200);
+/// Showing log and help: files in memory, and one transient unit.
+pub(super) const PUBLISH: Duration = Duration::from_secs(60);
+/// Bytes of the log that the guest is given: it lies in the guest's memory.
+pub(super) const LOG: usize = 256 * 1024;
+/// Crash files that are listed, and the bytes of a piece that is read: a fork of `dd` costs tens of milliseconds.
+pub(super) const CRASHES: usize = 32;
+pub(super) const PIECE: usize = 4 << 20;
 /// Creating or removing a flag file, with its fsync on a disk that may be slow.
 pub(super) const FLAG: Duration = Duration::from_secs(30);
 /// A script with `daemon-reload` in it: 4 to 18 s each were measured under TCG, and a stop of what acts by itself

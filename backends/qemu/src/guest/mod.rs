@@ -26,12 +26,15 @@ mod packages;
 mod services;
 mod shell;
 mod show;
+mod side;
 
 use async_trait::async_trait;
-use flipside_model::{DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package};
+use flipside_model::{
+    Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
+};
 use flipside_platform::{
-    ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, OpenFile, PortError,
-    PortErrorKind, PortResult, ServiceView, ShellStream, UnitStart,
+    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, Notice, OpenFile,
+    PortError, PortErrorKind, PortResult, ServiceView, ShellStream, UnitStart,
 };
 use flipside_qmp::Exec;
 use link::{Link, Script};
@@ -232,6 +235,40 @@ impl GuestPort for LinuxGuest {
         self.list_packages(id).await
     }
 
+    async fn verify_packages(&self, id: MachineId) -> PortResult<Vec<PackageFault>> {
+        self.verify(id).await
+    }
+
+    async fn condition(&self, id: MachineId) -> PortResult<Condition> {
+        self.read_condition(id).await
+    }
+
+    async fn software_stamp(&self, id: MachineId) -> PortResult<String> {
+        self.read_stamp(id).await
+    }
+
+    async fn host_keys(&self, id: MachineId) -> PortResult<Vec<String>> {
+        self.read_host_keys(id).await
+    }
+
+    async fn publish(&self, id: MachineId, notice: &Notice) -> PortResult<()> {
+        self.show_notice(id, notice).await
+    }
+
+    async fn crash_files(&self, id: MachineId, within: Duration) -> PortResult<Vec<CrashFile>> {
+        self.list_crash_files(id, within).await
+    }
+
+    async fn read_file(
+        &self,
+        id: MachineId,
+        path: &str,
+        offset: u64,
+        most: usize,
+    ) -> PortResult<Vec<u8>> {
+        self.read_piece(id, path, offset, most).await
+    }
+
     async fn lift(&self, id: MachineId) -> PortResult<()> {
         self.flag(id, "lift", true).await
     }
@@ -333,8 +370,13 @@ impl GuestPort for LinuxGuest {
         self.kill(id, handle).await
     }
 
-    async fn shell(&self, id: MachineId, size: (u16, u16)) -> PortResult<Box<dyn ShellStream>> {
-        self.open_shell(id, size).await
+    async fn shell(
+        &self,
+        id: MachineId,
+        size: (u16, u16),
+        label: &str,
+    ) -> PortResult<Box<dyn ShellStream>> {
+        self.open_shell(id, size, label).await
     }
 
     async fn write_file(

@@ -25,6 +25,7 @@ impl LinuxGuest {
         &self,
         id: MachineId,
         (rows, columns): (u16, u16),
+        label: &str,
     ) -> PortResult<Box<dyn ShellStream>> {
         let path = self
             .shells
@@ -55,7 +56,12 @@ impl LinuxGuest {
         };
         // The host is not told that the guest closed its end of a port, so the guest says so itself, in a word of its own.
         let end = format!("\u{1b}]flipside-end-{}\u{7}", Uuid::new_v4().simple());
-        let arguments = [rows.to_string(), columns.to_string(), end.clone()];
+        let arguments = [
+            rows.to_string(),
+            columns.to_string(),
+            end.clone(),
+            label.to_owned(),
+        ];
         let status = self
             .link
             .attempt(id, &SHELL, &arguments, limits::LOOK)

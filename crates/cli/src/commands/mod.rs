@@ -8,16 +8,20 @@ pub(crate) mod config;
 pub(crate) mod config_edit;
 pub(crate) mod config_show;
 pub(crate) mod config_summary;
+pub(crate) mod console;
 pub(crate) mod copy;
 pub(crate) mod demo;
 pub(crate) mod disk;
+pub(crate) mod dumps;
 pub(crate) mod finish;
 pub(crate) mod guard;
 pub(crate) mod help;
+pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod log_export;
 pub(crate) mod log_item;
 pub(crate) mod man;
+pub(crate) mod media;
 pub(crate) mod merge;
 pub(crate) mod packages;
 pub(crate) mod restart;
@@ -27,10 +31,12 @@ pub(crate) mod serve;
 pub(crate) mod services;
 pub(crate) mod shell;
 pub(crate) mod split;
+pub(crate) mod ssh;
 pub(crate) mod status;
 pub(crate) mod status_check;
 pub(crate) mod system;
 pub(crate) mod system_create;
+pub(crate) mod verify_list;
 pub(crate) mod wait;
 
 use crate::args::{Cli, Command};
@@ -51,6 +57,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Split(args) => split::run(&ctx, args).await,
         Command::Run(args) => run::run(&ctx, args).await,
         Command::Shell(args) => shell::run(&ctx, args).await,
+        Command::Ssh(args) => ssh::run(&ctx, args).await,
+        Command::Console(args) => console::run(&ctx, args).await,
+        Command::Keys(args) => keys::run(&ctx, args).await,
+        Command::Media(command) => media::run(&ctx, command).await,
+        Command::Dumps(args) => dumps::run(&ctx, args).await,
+        Command::VerifyList(args) => verify_list::run(&ctx, args).await,
         Command::Restart(args) => restart::run(&ctx, args).await,
         Command::Copy(args) => copy::run(&ctx, args).await,
         Command::Merge(args) => merge::run(&ctx, args).await,

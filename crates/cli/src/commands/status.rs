@@ -1,13 +1,13 @@
 //! `flipside status`.
 
-use super::status_check;
+use super::{SideArg, status_check};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::follow::{Patience, ended};
 use crate::live::Live;
 use crate::report;
 use flipside_activity::clean;
-use flipside_model::{Status, SystemName};
+use flipside_model::{Condition, Side, Status, SystemName};
 use std::io::{IsTerminal as _, Write as _};
 
 const LONG: &str = "\
@@ -15,12 +15,14 @@ Shows the state of a system: the status bar (configuration file, Hardware State,
 Partner State), the disks and their mirrors, and the commands that are allowed now.
 
 A mirror is None (both legs in sync), Resync nn% (RDR: the stale leg is being rewritten) or Simplex (one leg only). \
-With --check it prints one line for a monitoring system and ends with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN.";
+With --side it also asks the operating system of that side: the kernel that runs and the newest one installed, failed \
+units, whether a restart is needed. With --check it prints one line for a monitoring system and ends with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN.";
 
 const EXAMPLES: &str = "\
 Examples:
   flipside status web
   flipside status web --watch
+  flipside status web --side upgrade
   flipside status web --json | jq .operational_state
   flipside status --check                     all systems, the worst decides";
 
@@ -32,6 +34,9 @@ pub(crate) struct Args {
     /// Show every change until interrupted; with --json one object a line
     #[arg(long)]
     watch: bool,
+    /// Also how the operating system of this side is; with --json that alone
+    #[arg(long, conflicts_with_all = ["watch", "check"])]
+    side: Option<SideArg>,
     /// Monitoring: one line, exit status 0 / 1 / 2 / 3
     #[arg(long, conflicts_with = "watch")]
     check: bool,
@@ -45,11 +50,56 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> Result<(), Failure> {
     if args.watch {
         return watch(ctx, &system).await;
     }
+    if let Some(side) = args.side {
+        return of_side(ctx, &system, side).await;
+    }
     let status = ctx.status(&system).await?;
     if ctx.json {
         return ctx.object(&status);
     }
     ctx.line(&report::status_text(&status, ctx.color))
+}
+
+async fn of_side(ctx: &Context, system: &SystemName, side: SideArg) -> Result<(), Failure> {
+    let path = format!("/v1/systems/{system}/condition?side={}", side.query());
+    let condition: Condition = ctx.client.get(&path).await?;
+    if ctx.json {
+        return ctx.object(&condition);
+    }
+    let status = ctx.status(system).await?;
+    let text = report::status_text(&status, ctx.color);
+    ctx.line(&format!(
+        "{text}\n{}",
+        condition_text(side.side(), &condition)
+    ))
+}
+
+/// How the operating system of a side is (VC-07).
+fn condition_text(side: Side, condition: &Condition) -> String {
+    let or = |text: &str, otherwise: &str| match text {
+        "" => otherwise.to_owned(),
+        text => clean(text),
+    };
+    let list = |items: &[String], none: &str| match items {
+        [] => none.to_owned(),
+        items => clean(&items.join(", ")),
+    };
+    let newest = condition.newest_kernel.as_deref().unwrap_or_default();
+    [
+        format!("{side}: {}", or(&condition.system, "unknown system")),
+        format!("  state            {}", or(&condition.state, "unknown")),
+        format!("  kernel           {}", or(&condition.kernel, "unknown")),
+        format!("  newest installed {}", or(newest, "unknown")),
+        format!(
+            "  failed units     {}",
+            list(&condition.failed_units, "none")
+        ),
+        format!(
+            "  restart needed   {}",
+            list(&condition.restart_needed, "no")
+        ),
+    ]
+    .join("\n")
 }
 
 async fn watch(ctx: &Context, system: &SystemName) -> Result<(), Failure> {

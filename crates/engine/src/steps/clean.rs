@@ -26,6 +26,7 @@ impl Action for CleanGuest {
         if let Some(machine) = facts.upgrade.or(facts.production)
             && !planted::is("gates-left-behind")
         {
+            let _nobody_tells = cx.telling().await;
             cx.ports.guest.cleanup(machine).await?;
         }
         Ok(())

@@ -6,6 +6,7 @@ mod check;
 pub(crate) mod checkpoint;
 mod clean;
 mod close_data;
+mod collect_dumps;
 pub(crate) mod decide;
 mod flush;
 mod fork;
@@ -127,6 +128,7 @@ pub(crate) fn action(step: Step) -> &'static dyn Action {
             side: Side::Upgrade,
         },
         Step::AbortCheckpoint => &checkpoint::AbortCheckpoint,
+        Step::CollectDumps => &collect_dumps::CollectDumps,
         Step::EndUpgrade => &retire::Retire {
             side: Side::Upgrade,
         },

@@ -10,6 +10,7 @@ use flipside_model::{
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -69,6 +70,8 @@ pub trait Fixture: Send + Sync {
         leg: Leg,
         how: Option<LegDamage>,
     ) -> Result<(), String>;
+    /// Makes the image of a CD, small and empty.
+    async fn image(&mut self) -> Result<PathBuf, String>;
     /// Starts the first machine; a fixture may restore a saved one instead of booting.
     async fn power_on(&mut self, id: MachineId, plan: &StartPlan) -> PortResult<()> {
         self.ports().machine.start(id, plan).await

@@ -13,6 +13,7 @@ mod checks_hold;
 mod checks_host;
 mod checks_machine;
 mod checks_resync;
+mod checks_side;
 
 pub use bench::{Fixture, GuestFixture, LegDamage};
 
@@ -42,7 +43,7 @@ macro_rules! checks {
 }
 
 /// Checks that need no operating system in the machine.
-const WITHOUT_GUEST: [Check; 27] = checks![
+const WITHOUT_GUEST: [Check; 31] = checks![
     checks_machine::an_unknown_machine_is_absent,
     checks_machine::starting_twice_is_starting_once,
     checks_machine::pausing_and_continuing_are_repeatable,
@@ -70,10 +71,14 @@ const WITHOUT_GUEST: [Check; 27] = checks![
     checks_host::the_door_can_be_shut_and_made_again,
     checks_host::the_host_answers,
     checks_host::a_changed_leg_is_named,
+    checks_side::a_machine_has_a_private_address_signs_and_keys,
+    checks_side::the_console_is_for_one_at_a_time,
+    checks_side::a_medium_is_inserted_and_ejected,
+    checks_side::dump_files_are_numbered_and_kept,
 ];
 
 /// Checks that speak to an operating system.
-const WITH_GUEST: [Check; 13] = checks![
+const WITH_GUEST: [Check; 15] = checks![
     checks_guest::the_guest_answers_and_keeps_its_boot_id,
     checks_guest::services_and_mounts_are_described,
     checks_guest::disks_and_volumes_are_described,
@@ -82,6 +87,8 @@ const WITH_GUEST: [Check; 13] = checks![
     checks_guest::programs_run,
     checks_guest::files_are_written,
     checks_guest::health_is_checked,
+    checks_side::the_guest_tells_its_condition,
+    checks_side::what_crashes_left_is_read,
     checks_guest::a_paused_guest_is_silent,
     checks_hold::a_hold_keeps_services_down_until_lifted,
     checks_hold::a_hold_survives_a_restart_of_the_fork,

@@ -4,6 +4,7 @@
 mod broken;
 mod mirrors;
 mod roles;
+mod sides;
 mod states;
 mod verify;
 

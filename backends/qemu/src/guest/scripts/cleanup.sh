@@ -6,6 +6,10 @@ while [ $# -ge 2 ]; do
     case $1 in fstab) before=$2 ;; to) after=$2 ;; *) exit 64 ;; esac
     shift 2
 done
+# What was shown on the Upgrade Side.
+systemctl stop --no-block flipside-announce.service >/dev/null 2>&1
+rm -rf /run/flipside-side /run/motd.d/flipside
+rm -f /usr/local/bin/flipside-log /usr/local/bin/flipside-help
 reload=''
 [ ! -e $gate/links ] || { relink; rm -f $gate/links; reload=yes; }
 [ -z "$before" ] || { fstab "$before" "$after"; reload=yes; }
