@@ -50,7 +50,7 @@ fn open_ssh(lab: &Lab) {
     assert!(made.success());
     let public = std::fs::read_to_string(key.with_extension("pub")).expect("a key");
     let line = format!(
-        "mkdir -p -m 700 /root/.ssh && echo '{}' >/root/.ssh/authorized_keys && systemctl start ssh.service",
+        "mkdir -p -m 700 ~root/.ssh && echo '{}' >~root/.ssh/authorized_keys && systemctl start ssh.service",
         public.trim()
     );
     lab.sh(Some("production"), &line);
