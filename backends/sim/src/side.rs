@@ -66,7 +66,7 @@ impl State {
         }
     }
 
-    fn keep(&mut self, name: Option<&str>, bytes: u64) -> Dump {
+    fn keep_dump(&mut self, name: Option<&str>, bytes: u64) -> Dump {
         let at_ms = self.now_ms();
         let taken = |wanted: &str| self.dumps.kept.iter().any(|d| d.name == wanted);
         let named = |n: u32| match name {
@@ -96,7 +96,7 @@ impl State {
         }
         part.step()?;
         part.delay = self.options.dumping;
-        Ok(self.keep(None, bytes))
+        Ok(self.keep_dump(None, bytes))
     }
 
     fn insert(&mut self, id: MachineId, image: &Path) -> PortResult<()> {
@@ -281,7 +281,7 @@ impl SidePort for SimPorts {
             let Some(part) = s.dumps.part.take() else {
                 return Err(PortError::absent("Nothing was collected."));
             };
-            Ok(s.keep(name, part.len() as u64))
+            Ok(s.keep_dump(name, part.len() as u64))
         })
         .await
     }
