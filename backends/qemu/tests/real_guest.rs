@@ -34,6 +34,8 @@ const TIMER: &str = "flipside-test.timer";
 
 #[path = "guest/in_use.rs"]
 mod in_use;
+#[path = "guest/kinds.rs"]
+mod kinds;
 #[path = "guest/machine.rs"]
 mod machine;
 
@@ -82,6 +84,7 @@ async fn a_real_guest_is_held_released_and_left_as_it_was() -> Result<()> {
     writes_files(&machine).await?;
     let set = prepare(&machine).await?;
     holds_and_releases(&machine, &set, &boot).await?;
+    kinds::are_held_and_restored(&machine).await?;
 
     timed("shut_down", machine.guest.shut_down(ID)).await?;
     timeout(Duration::from_secs(60), machine.qemu.wait()).await??;

@@ -7,7 +7,7 @@ use flipside_model::{
     Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
 };
 use flipside_platform::{
-    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, Notice, OpenFile,
+    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice, OpenFile,
     PortError, PortResult, ServiceView, UnitStart,
 };
 use std::time::Duration;
@@ -58,6 +58,22 @@ impl GuestPort for SimPorts {
             let config = s.guest_config(id)?;
             let view = |unit: &String| s.service_view(id, unit, &config);
             Ok(units.iter().map(view).collect())
+        })
+        .await
+    }
+
+    async fn all_services(&self, id: MachineId) -> PortResult<Vec<ListedService>> {
+        let name = format!("guest.all_services.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            let active = s.guest(id, p)?.active.clone();
+            let config = s.guest_config(id)?;
+            let listed = config.units.iter().map(|(unit, file)| ListedService {
+                unit: unit.clone(),
+                description: format!("the simulated {unit}"),
+                active: active.contains(unit),
+                startup: flipside_model::StartupType(file.startup.clone()),
+            });
+            Ok(listed.collect())
         })
         .await
     }

@@ -22,6 +22,7 @@ impl State {
             active: guest.is_some_and(|g| g.active.contains(unit)),
             startup: StartupType(file.map_or(String::new(), |f| f.startup.clone())),
             gated: c.gated(unit),
+            alias_of: None,
         }
     }
 
@@ -35,13 +36,22 @@ impl State {
                 active: view.active,
             }
         };
+        let triggers = self.options.services.iter();
+        let triggers: Vec<&String> = triggers
+            .filter(|s| s.starts.as_ref().is_some_and(|u| set.units.contains(u)))
+            .map(|s| &s.unit)
+            .filter(|unit| !set.units.contains(unit))
+            .collect();
         let by_itself = |unit: &&String| {
-            !set.units.contains(unit) && set.quiesce.iter().any(|q| glob(q, unit.as_str()))
+            !set.units.contains(unit)
+                && !triggers.contains(unit)
+                && set.quiesce.iter().any(|q| glob(q, unit.as_str()))
         };
         Ok(Held {
             units: set
                 .units
                 .iter()
+                .chain(triggers.iter().copied())
                 .filter(|u| config.units.contains_key(*u))
                 .map(saved)
                 .collect(),
@@ -74,7 +84,12 @@ impl State {
         self.change_config(id, |c| {
             c.lifted = false;
             c.hold = Some(HoldOnDisk {
-                units: set.units.iter().cloned().collect(),
+                units: set
+                    .units
+                    .iter()
+                    .chain(held.units.iter().map(|s| &s.unit))
+                    .cloned()
+                    .collect(),
                 quiesce: set.quiesce.iter().cloned().collect(),
                 mounts: set.mounts.iter().map(|m| m.target.clone()).collect(),
                 off: true,
@@ -121,6 +136,7 @@ impl State {
                 return Err(part.silent(deadline, text).about(unit.clone()));
             }
             self.guest(id, part)?.active.remove(unit);
+            self.knock(id);
             // Only the product is judged by this: a test of the simulation may stop what it likes.
             if self.options.check_every_call && self.door.open_to == Some(id) {
                 self.violate(format!(
@@ -129,6 +145,26 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Sockets that are up start their services, unless a gate holds those or their data is away.
+    pub(crate) fn knock(&mut self, id: MachineId) {
+        let Some(config) = self.config(id) else {
+            return;
+        };
+        let services = self.options.services.clone();
+        let guest = self.machines.get_mut(&id).and_then(|m| m.guest.as_mut());
+        let Some(guest) = guest else { return };
+        for socket in &services {
+            let Some(unit) = socket.starts.as_ref() else {
+                continue;
+            };
+            let needs = services.iter().find(|s| &s.unit == unit).map(|s| &s.needs);
+            let can = needs.is_some_and(|n| n.iter().all(|n| guest.mounts.contains_key(n)));
+            if guest.active.contains(&socket.unit) && can && !config.gated(unit) {
+                guest.active.insert(unit.clone());
+            }
+        }
     }
 
     pub(crate) fn start_units(

@@ -26,6 +26,8 @@ pub struct SimService {
     pub controlled: bool,
     /// Files on the system disk that it has open for writing.
     pub writes: Vec<String>,
+    /// The unit that it starts whenever that is down, as a socket with a client at it does.
+    pub starts: Option<String>,
 }
 
 impl SimService {
@@ -37,6 +39,16 @@ impl SimService {
             needs: needs.iter().map(|n| (*n).to_owned()).collect(),
             controlled: true,
             writes: Vec::new(),
+            starts: None,
+        }
+    }
+
+    /// Makes a socket at which somebody always knocks: it starts its service whenever that is down.
+    pub fn socket(unit: &str, starts: &str) -> Self {
+        Self {
+            controlled: false,
+            starts: Some(starts.to_owned()),
+            ..Self::controlled(unit, &[])
         }
     }
 

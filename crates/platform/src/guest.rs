@@ -31,6 +31,21 @@ pub struct ServiceView {
     pub startup: StartupType,
     /// Whether a gate holds it.
     pub gated: bool,
+    /// Its real name, when it was asked for by another one.
+    pub alias_of: Option<String>,
+}
+
+/// A service in the list of all (SV-01).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedService {
+    /// Unit name.
+    pub unit: String,
+    /// What it says of itself.
+    pub description: String,
+    /// Whether it runs.
+    pub active: bool,
+    /// Its startup type.
+    pub startup: StartupType,
 }
 
 /// A file that a process has open for writing (design 3.10).
@@ -58,7 +73,7 @@ pub struct HoldSet {
 /// What was there before the hold.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Held {
-    /// Controlled units.
+    /// Controlled units, then the sockets, timers and paths that would start one of them again.
     pub units: Vec<SavedStartup>,
     /// Units that act by themselves and were running.
     pub quiesced: Vec<SavedStartup>,
@@ -124,6 +139,8 @@ pub trait GuestPort: Send + Sync {
     async fn set_clock(&self, id: MachineId) -> PortResult<()>;
     /// Describes services, in the order asked.
     async fn services(&self, id: MachineId, units: &[String]) -> PortResult<Vec<ServiceView>>;
+    /// Lists all services that the guest knows, running or not, by name (SV-01). Templates are not services.
+    async fn all_services(&self, id: MachineId) -> PortResult<Vec<ListedService>>;
     /// Lists the file systems mounted from these disks, deepest last.
     async fn mounts(&self, id: MachineId, disks: &[DiskName]) -> PortResult<Vec<MountPoint>>;
     /// Describes disks, partitions, volumes, mounts and swap in one look; changes nothing (DK-01, RC-53).
@@ -153,7 +170,7 @@ pub trait GuestPort: Send + Sync {
     /// Lists files that these services have open for writing, with the disk each lies on; not logs, caches and the like.
     async fn open_files(&self, id: MachineId, units: &[String]) -> PortResult<Vec<OpenFile>>;
 
-    /// Reads what a hold will change; nothing is changed.
+    /// Reads what a hold will change, and what would start it again; nothing is changed.
     async fn startup(&self, id: MachineId, set: &HoldSet) -> PortResult<Held>;
     /// Holds: saves nothing itself; disables the units, puts gates before units and data mounts, and makes both
     /// survive restarts of the guest. Doing it twice is doing it once.
@@ -169,9 +186,9 @@ pub trait GuestPort: Send + Sync {
     /// Removes everything the hold left in the guest.
     async fn cleanup(&self, id: MachineId) -> PortResult<()>;
 
-    /// Stops units in reverse order and waits until they are down.
+    /// Stops units in reverse order, what would start them again first, and waits until they are down.
     async fn stop(&self, id: MachineId, units: &[String], deadline: Duration) -> PortResult<()>;
-    /// Starts units in order and waits until they are up.
+    /// Starts these units in order, nothing else, and waits until they are up.
     async fn start(&self, id: MachineId, units: &[UnitStart], deadline: Duration)
     -> PortResult<()>;
     /// Closes everything on the data disks top down (file systems, swap, LVM, LUKS, md) and proves that nothing

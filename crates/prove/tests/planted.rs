@@ -206,6 +206,7 @@ noticed! {
     copies_unplugged_in_use "copies-unplugged-in-use";
     copies_kept "copies-kept";
     startup_types_lost "startup-types-lost";
+    triggers_left_armed "triggers-left-armed";
     door_not_held "door-not-held";
     data_not_unmounted "data-not-unmounted";
     unmount_failure_ignored "unmount-failure-ignored" at "guest.close_data.*";

@@ -136,6 +136,17 @@ fn table(bytes: &[u8]) {
 }
 
 fn units(text: &str) {
+    let services = super::services::all(text);
+    assert!(services.len() <= super::limits::LISTED);
+    assert!(
+        services.is_sorted_by(|a, b| a.unit < b.unit),
+        "twice, or out of order"
+    );
+    for service in services {
+        assert!(escape::is_unit(&service.unit), "{service:?}");
+        harmless(&service.description);
+        harmless(&service.startup.0);
+    }
     for (unit, _) in show::listed(text) {
         assert!(!unit.contains(char::is_whitespace));
         let _ = show::may_be_quieted(&unit);

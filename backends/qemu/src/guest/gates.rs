@@ -31,8 +31,14 @@ impl LinuxGuest {
     pub(super) async fn read_startup(&self, id: MachineId, set: &HoldSet) -> PortResult<Held> {
         check(set)?;
         let (_, shown) = self.describe(id, &set.units).await?;
-        let units = set.units.iter().zip(&shown).map(saved).collect();
-        let running = self.discover(id, set).await?;
+        let mut units: Vec<SavedStartup> = set.units.iter().zip(&shown).map(saved).collect();
+        let triggers = triggers(set, &shown);
+        let (_, shown) = self.describe(id, &triggers).await?;
+        let there = triggers.iter().zip(&shown).filter(|(_, s)| s.exists());
+        units.extend(there.map(saved));
+        let mut running = self.discover(id, set).await?;
+        // A timer that starts a controlled service goes with the service.
+        running.retain(|(unit, _)| !triggers.contains(unit));
         let names: Vec<String> = running.iter().map(|(unit, _)| unit.clone()).collect();
         let (_, shown) = self.describe(id, &names).await?;
         let quiesced = running.iter().zip(&shown).map(|((unit, active), shown)| {
@@ -97,6 +103,8 @@ impl LinuxGuest {
             let triggers = states.get(unit).into_iter().flat_map(|s| s.triggers());
             skipped.extend(triggers.map(str::to_owned));
         }
+        // Those that were there before the split: an upgrade may have taken the connection away meanwhile.
+        skipped.extend(held.units.iter().map(|saved| saved.unit.clone()));
         let skipped: Vec<String> = unique(&skipped)
             .into_iter()
             .filter(|unit| !asserted.contains(unit) && super::escape::is_unit(unit))
@@ -300,6 +308,15 @@ impl LinuxGuest {
             .await
             .map(drop)
     }
+}
+
+/// The sockets, timers and paths that would start a unit of the set again and are not in it themselves.
+fn triggers(set: &HoldSet, shown: &[Shown]) -> Vec<String> {
+    let names = shown.iter().flat_map(Shown::triggers).map(str::to_owned);
+    let names: Vec<String> = names
+        .filter(|unit| super::escape::is_unit(unit) && !set.units.contains(unit))
+        .collect();
+    unique(&names)
 }
 
 fn saved((unit, shown): (&String, &Shown)) -> SavedStartup {

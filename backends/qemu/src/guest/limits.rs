@@ -49,6 +49,8 @@ pub(super) const WORDS: usize = 4000;
 pub(super) const FSTAB: usize = 64 * 1024;
 /// Units in one call: keeps the command line far below the kernel's limit.
 pub(super) const UNITS: usize = 500;
+/// Services in a list: a server has a few hundred.
+pub(super) const LISTED: usize = 4096;
 /// Bytes of a program's output read at a time.
 pub(super) const OUTPUT: usize = 256 * 1024;
 /// Bytes written to a file by one call of the agent.

@@ -33,7 +33,7 @@ use flipside_model::{
     Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
 };
 use flipside_platform::{
-    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, Notice, OpenFile,
+    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice, OpenFile,
     PortError, PortErrorKind, PortResult, ServiceView, ShellStream, UnitStart,
 };
 use flipside_qmp::Exec;
@@ -205,6 +205,10 @@ impl GuestPort for LinuxGuest {
 
     async fn services(&self, id: MachineId, units: &[String]) -> PortResult<Vec<ServiceView>> {
         self.list_services(id, units).await
+    }
+
+    async fn all_services(&self, id: MachineId) -> PortResult<Vec<ListedService>> {
+        self.list_all_services(id).await
     }
 
     async fn mounts(&self, id: MachineId, disks: &[DiskName]) -> PortResult<Vec<MountPoint>> {

@@ -1,14 +1,18 @@
 //! Services: what they are, stopping and starting them.
 
-use super::escape::{check_units, words};
+use super::escape::{check_units, is_unit, words};
 use super::link::{Script, refused};
 use super::show::{self, Shown};
 use super::{LinuxGuest, limits, records, script};
 use flipside_model::{MachineId, StartupType};
-use flipside_platform::{PortError, PortErrorKind, PortResult, ServiceView, UnitStart};
+use flipside_platform::{
+    ListedService, PortError, PortErrorKind, PortResult, ServiceView, UnitStart,
+};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 static SERVICES: Script = script!("look at the services", "services");
+static ALL: Script = script!("list all services", "all");
 static STOP: Script = script!("stop services", "stop");
 static START: Script = script!("start services", "start");
 
@@ -49,8 +53,15 @@ impl LinuxGuest {
             active: shown.active(),
             startup: StartupType(words(shown.startup().as_bytes())),
             gated: shown.has_gate() && !lifted,
+            alias_of: shown.real_name(unit),
         });
         Ok(views.collect())
+    }
+
+    /// All services: what systemd has loaded, and what only lies on the disk.
+    pub(super) async fn list_all_services(&self, id: MachineId) -> PortResult<Vec<ListedService>> {
+        let out = self.link.script(id, &ALL, &[], limits::LOOK).await?;
+        Ok(all(&String::from_utf8_lossy(&out)))
     }
 
     pub(super) async fn stop_units(
@@ -195,6 +206,50 @@ impl LinuxGuest {
     }
 }
 
+/// Reads the list: `file UNIT STATE` of unit files, `unit UNIT LOAD ACTIVE SUB DESCRIPTION` of loaded units. A template
+/// is no service, and an alias is one that stands there by its real name.
+pub(super) fn all(text: &str) -> Vec<ListedService> {
+    let mut files: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut units: BTreeMap<&str, (bool, String)> = BTreeMap::new();
+    for line in text.lines() {
+        let mut columns = line.split_whitespace();
+        let (kind, Some(unit)) = (columns.next(), columns.next()) else {
+            continue;
+        };
+        if !is_unit(unit) || unit.contains("@.") {
+            continue;
+        }
+        match kind {
+            Some("file") => {
+                files.insert(unit, columns.next().unwrap_or_default());
+            }
+            Some("unit") if columns.next() != Some("not-found") => {
+                let active = matches!(columns.next(), Some("active" | "reloading"));
+                let described: Vec<&str> = columns.skip(1).collect();
+                units.insert(unit, (active, described.join(" ")));
+            }
+            _ => {}
+        }
+    }
+    let names = files.iter().filter(|(_, state)| **state != "alias");
+    let names: BTreeSet<&str> = names
+        .map(|(unit, _)| *unit)
+        .chain(units.keys().copied())
+        .collect();
+    let listed = names.into_iter().take(limits::LISTED).map(|unit| {
+        let (active, described) = units.get(unit).cloned().unwrap_or_default();
+        // An instance has no file of its own; what is transient has none that is listed.
+        let startup = files.get(unit).copied().unwrap_or_default();
+        ListedService {
+            unit: words(unit.as_bytes()),
+            description: words(described.as_bytes()),
+            active,
+            startup: StartupType(words(startup.as_bytes())),
+        }
+    });
+    listed.collect()
+}
+
 /// Whether a unit is up after a start: a service of one shot is, once it ended well.
 fn is_up(state: &Shown) -> bool {
     state.active()
@@ -212,4 +267,38 @@ pub(super) fn nonsense(id: MachineId, what: &str) -> PortError {
     )
     .about(id.to_string())
     .advise("check systemd and the guest agent in the guest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // SV-01: every service once, by its real name, with what is known of it; templates and nonsense are left out.
+    #[test]
+    fn the_list_has_every_service_once() {
+        let found = all(
+            "file ssh.service enabled enabled\nfile sshd.service alias -\nfile db@.service enabled enabled\n\
+            file off.service disabled enabled\nfile odd\u{1b}.service x\nfile\n\
+            unit ssh.service loaded active running OpenBSD  Secure Shell\nunit db@15.service loaded inactive dead DB 15\n\
+            unit gone.service not-found inactive dead gone.service\nunit run-1.service loaded active running /bin/x\n",
+        );
+        let shown: Vec<(&str, bool, &str, &str)> = found
+            .iter()
+            .map(|s| {
+                (
+                    s.unit.as_str(),
+                    s.active,
+                    s.startup.0.as_str(),
+                    s.description.as_str(),
+                )
+            })
+            .collect();
+        let expected = [
+            ("db@15.service", false, "", "DB 15"),
+            ("off.service", false, "disabled", ""),
+            ("run-1.service", true, "", "/bin/x"),
+            ("ssh.service", true, "enabled", "OpenBSD Secure Shell"),
+        ];
+        assert_eq!(shown, expected);
+    }
 }

@@ -41,6 +41,13 @@ impl Shown {
             .any(|path| path.rsplit('/').next() == Some(DROP_IN))
     }
 
+    /// The name under which systemd knows it, when it was asked for by another one: an alias.
+    pub(super) fn real_name(&self, asked: &str) -> Option<String> {
+        let real = self.get("Id");
+        let other = self.exists() && real != asked && super::escape::is_unit(real);
+        other.then(|| real.to_owned())
+    }
+
     pub(super) fn triggers(&self) -> impl Iterator<Item = &str> {
         self.get("TriggeredBy").split_whitespace()
     }

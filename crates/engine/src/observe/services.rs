@@ -24,6 +24,8 @@ pub(super) async fn running(
         unit: s.unit,
         exists: s.exists,
         active: s.active,
+        startup: s.startup.0,
+        alias_of: s.alias_of,
     });
     Ok(seen.collect())
 }

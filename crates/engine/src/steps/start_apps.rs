@@ -1,6 +1,6 @@
 //! Starts the controlled applications of a side (MG-04, SV-03).
 
-use super::stop_apps::start_again;
+use super::stop_apps::{start_again, to_start};
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
@@ -20,15 +20,8 @@ impl Action for StartApps {
 
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
         let machine = cx.machine(self.side)?;
-        let wanted: Vec<String> = cx
-            .facts()
-            .startup
-            .clone()
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|s| s.active)
-            .map(|s| s.unit)
-            .collect();
+        let wanted = to_start(cx).into_iter().filter(|start| start.required);
+        let wanted: Vec<String> = wanted.map(|start| start.unit).collect();
         let stopped = self.side == Side::Production && cx.facts().stopped_on_production;
         if wanted.is_empty() {
             return Ok(if stopped { Seen::Todo } else { Seen::Done });

@@ -31,7 +31,7 @@ impl Action for StopApps {
                 Seen::Todo
             });
         }
-        let units = cx.units();
+        let units = cx.units_and_triggers();
         if units.is_empty() {
             return Ok(Seen::Done);
         }
@@ -60,7 +60,8 @@ impl Action for StopApps {
         let limit = cx.remaining(Duration::from_secs(u64::from(
             cx.settings().timeouts.service,
         )));
-        match cx.ports.guest.stop(machine, &cx.units(), limit).await {
+        let units = cx.units_and_triggers();
+        match cx.ports.guest.stop(machine, &units, limit).await {
             Ok(()) => Ok(()),
             Err(error) if self.gives_way() => {
                 // AB-02: the upgraded side hangs; its machine is ended instead (release), and the users go back.
@@ -86,18 +87,31 @@ impl StopApps {
     }
 }
 
-/// Starts exactly what was stopped: the controlled units that ran before the session (design section 7, G.49).
+/// Lists what ran before the session in the order to start it: sockets, because one cannot be added to a service that
+/// runs; the controlled units; timers and paths, which may start a unit at once. An application is up without the last.
+pub(super) fn to_start(cx: &Cx) -> Vec<UnitStart> {
+    let controlled = cx.units();
+    let saved = cx.facts().startup.clone().unwrap_or_default();
+    let place = |unit: &String| match (controlled.contains(unit), unit.ends_with(".socket")) {
+        (true, _) => 1,
+        (false, true) => 0,
+        (false, false) => 2,
+    };
+    let running = saved.into_iter().filter(|s| s.active);
+    let mut running: Vec<String> = running.map(|s| s.unit).collect();
+    running.sort_by_key(place);
+    let start = |unit: String| UnitStart {
+        required: place(&unit) < 2,
+        unit,
+    };
+    running.into_iter().map(start).collect()
+}
+
+/// Starts exactly what was stopped: the controlled units that ran before the session, and the sockets, timers and paths
+/// that ran with them (design section 7, G.49).
 pub(super) async fn start_again(cx: &Cx, side: Side) -> Step {
     let machine = cx.machine(side)?;
-    let saved = cx.facts().startup.clone().unwrap_or_default();
-    let units: Vec<UnitStart> = saved
-        .iter()
-        .filter(|s| s.active)
-        .map(|s| UnitStart {
-            unit: s.unit.clone(),
-            required: true,
-        })
-        .collect();
+    let units = to_start(cx);
     let limit = cx.remaining(Duration::from_secs(u64::from(
         cx.settings().timeouts.service,
     )));

@@ -123,6 +123,15 @@ pub(crate) async fn services_and_mounts_are_described(b: &mut Bench<'_>) -> Chec
     }
     let last = views.last().ok_or("no view")?;
     expect(!last.exists && !last.active, format!("{last:?}"))?;
+    // SV-01: all of them, in the order of their names.
+    let all = ok("all_services", b.p.guest.all_services(id).await)?;
+    for unit in &guest.units {
+        let listed = all.iter().find(|s| &s.unit == unit);
+        let fine = listed.is_some_and(|s| s.active && s.startup.0 == "enabled");
+        expect(fine, format!("{unit} is listed as {listed:?}"))?;
+    }
+    let sorted = all.is_sorted_by(|a, b| a.unit < b.unit);
+    expect(sorted, "the list of all services is not in order")?;
     mounted(b, id, &guest, true).await?;
     let data = b.data.clone();
     let on = |disk: &flipside_model::DiskName| [disk.clone()];

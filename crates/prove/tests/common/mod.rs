@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 const HUNG: Duration = Duration::from_secs(3_600);
 
 pub mod roles;
+pub mod sockets;
 pub mod stories;
 pub mod story;
 

@@ -56,6 +56,9 @@ pub const STORIES: &[Story] = &[
         run(the_journals_disk_fails)
     }),
     ("the journal is damaged", || run(the_journal_is_damaged)),
+    ("a socket starts its service again", || {
+        run(super::sockets::a_socket_starts_its_service_again)
+    }),
     ("what a disk is meant to be in a session", || {
         run(super::roles::what_a_disk_is_meant_to_be)
     }),

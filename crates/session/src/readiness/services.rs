@@ -12,6 +12,10 @@ pub struct ServiceSeen {
     pub exists: bool,
     /// Running.
     pub active: bool,
+    /// Its startup type.
+    pub startup: String,
+    /// Its real name, when the configuration uses another one.
+    pub alias_of: Option<String>,
 }
 
 /// A file on a system disk that a controlled service writes to.
@@ -50,6 +54,19 @@ fn judge(service: &ServiceSeen, config: &UpgradeConfig) -> Option<Finding> {
     if !service.exists {
         let text = format!("service `{unit}`{from} does not exist in the guest");
         let advice = format!("correct its name in {whose}: `systemctl list-units --type=service`");
+        return Some(error("services", text).about(unit.clone()).advise(advice));
+    }
+    if let Some(real) = &service.alias_of {
+        // Disabling the real unit may take the other name away, and then nothing would find the service again.
+        let text = format!("service `{unit}` is only another name of `{real}`");
+        let advice = format!("write `{real}` in the configuration");
+        return Some(error("services", text).about(unit.clone()).advise(advice));
+    }
+    if service.startup == "transient" {
+        let text = format!(
+            "service `{unit}` is transient: once stopped it is gone and cannot be started again"
+        );
+        let advice = "give it a unit file, or let custom actions stop and start it";
         return Some(error("services", text).about(unit.clone()).advise(advice));
     }
     (!service.active).then(|| {

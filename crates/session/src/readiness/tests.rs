@@ -74,6 +74,8 @@ fn good<'a>(spec: &'a SystemSpec, config: &'a UpgradeConfig, book: &'a LegBook) 
             unit: "nginx.service".to_owned(),
             exists: true,
             active: true,
+            startup: "enabled".to_owned(),
+            alias_of: None,
         }]),
         written: Ok(Vec::new()),
         inventory: Ok(flipside_model::Inventory::default()),
@@ -102,11 +104,15 @@ fn each_rule_fails_alone_and_hides_nothing() {
         unit: "x.service".to_owned(),
         exists: false,
         active: false,
+        startup: "not-found".to_owned(),
+        alias_of: None,
     };
     let down = ServiceSeen {
         unit: "y.service".to_owned(),
         exists: true,
         active: false,
+        startup: "static".to_owned(),
+        alias_of: None,
     };
     let file = |path: &str| WrittenFile {
         unit: "p".to_owned(),
@@ -422,6 +428,50 @@ fn an_impossible_selection_of_disks_is_an_error() {
             told.iter()
                 .any(|f| f.text.contains("mandatory system disk")),
             "{told:?}"
+        );
+    }
+}
+
+// RC-32, SV-02: what cannot be held and restored is said before the split, not met in it; every other startup type is fine.
+#[test]
+fn services_that_cannot_be_restored_are_errors() {
+    let (spec, config, book) = (spec(), UpgradeConfig::none(), book(LegRole::Live));
+    let mut seen = good(&spec, &config, &book);
+    let service = |startup: &str, alias_of: Option<&str>| ServiceSeen {
+        unit: "db.service".to_owned(),
+        exists: true,
+        active: true,
+        startup: startup.to_owned(),
+        alias_of: alias_of.map(str::to_owned),
+    };
+    for fine in [
+        "enabled",
+        "disabled",
+        "static",
+        "indirect",
+        "generated",
+        "enabled-runtime",
+        "",
+    ] {
+        seen.services = Ok(vec![service(fine, None)]);
+        assert_eq!(count(&judge(&seen)), (0, 0), "{fine}");
+    }
+    for (bad, told) in [
+        (service("transient", None), "is transient"),
+        (
+            service("alias", Some("maria.service")),
+            "only another name of `maria.service`",
+        ),
+    ] {
+        seen.services = Ok(vec![bad]);
+        let found = judge(&seen);
+        let finding = found
+            .iter()
+            .find(|f| f.severity == Severity::Error)
+            .expect(told);
+        assert!(
+            finding.text.contains(told) && finding.advice.is_some(),
+            "{finding:?}"
         );
     }
 }

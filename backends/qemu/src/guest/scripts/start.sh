@@ -1,29 +1,18 @@
 # Starts units one after the other. Arguments: seconds, then pairs `need UNIT` or `want UNIT`.
 # shellcheck shell=sh
 seconds; end=$((seconds + $1)); shift
-units='' needed=' ' triggers='' failed=''
+units='' needed=' ' failed=''
 while [ $# -ge 2 ]; do
     [ "$1" != need ] || needed="$needed$2 "
     units="$units $2"
     shift 2
 done
 # shellcheck disable=SC2086
-before=$(systemctl show -p ActiveState,TriggeredBy -- $units) || exit 74
-while IFS= read -r line; do
-    case $line in
-        TriggeredBy=?*) triggers="$triggers ${line#TriggeredBy=}" ;;
-        ActiveState=failed) failed=yes ;;
-    esac
-done <<EOF
-$before
-EOF
+before=$(systemctl show -p ActiveState -- $units) || exit 74
+case $before in *ActiveState=failed*) failed=yes ;; esac
 # A unit that failed too often would be refused.
 # shellcheck disable=SC2086
 [ -z "$failed" ] || systemctl reset-failed -- $units 2>/dev/null
-# Their sockets, timers and paths come first; a socket cannot be added to a service that runs.
-for unit in $triggers; do
-    ! systemctl is-enabled --quiet -- "$unit" || timeout 30 systemctl start -- "$unit"
-done
 for unit in $units; do
     seconds
     left=$((end - seconds))
