@@ -82,9 +82,9 @@ async fn a_real_guest_is_held_released_and_left_as_it_was() -> Result<()> {
     describes(&machine).await?;
     runs_programs(&machine).await?;
     writes_files(&machine).await?;
+    kinds::are_held_and_restored(&machine).await?;
     let set = prepare(&machine).await?;
     holds_and_releases(&machine, &set, &boot).await?;
-    kinds::are_held_and_restored(&machine).await?;
 
     timed("shut_down", machine.guest.shut_down(ID)).await?;
     timeout(Duration::from_secs(60), machine.qemu.wait()).await??;

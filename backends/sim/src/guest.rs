@@ -7,8 +7,8 @@ use flipside_model::{
     Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
 };
 use flipside_platform::{
-    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice, OpenFile,
-    PortError, PortResult, ServiceView, UnitStart,
+    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice,
+    OpenFile, PortError, PortResult, ServiceView, UnitStart,
 };
 use std::time::Duration;
 

@@ -1,8 +1,9 @@
 //! What an administrator may look at on a side at any time: services and packages (SV-18, SV-20, VC-03, VC-06, VC-11).
 
 use crate::driver::System;
-use flipside_model::api::{PackageChange, ServiceStatus};
-use flipside_model::{Package, Problem, ProblemCode, Side};
+use flipside_model::api::{PackageChange, ServiceListing, ServiceStatus};
+use flipside_model::{DiskMap, Package, Problem, ProblemCode, Side};
+use flipside_session::disk_map::{self, Sources};
 use std::collections::BTreeMap;
 
 impl System {
@@ -20,6 +21,41 @@ impl System {
             held: view.gated,
         });
         Ok(told.collect())
+    }
+
+    /// All services of a side, by name (SV-01).
+    pub async fn all_services(&self, side: Side) -> Result<Vec<ServiceListing>, Problem> {
+        let machine = self.cx().machine(side)?;
+        let listed = self.cx().ports.guest.all_services(machine).await?;
+        let told = listed.into_iter().map(|service| ServiceListing {
+            unit: service.unit,
+            description: service.description,
+            active: service.active,
+            startup: service.startup.0,
+        });
+        Ok(told.collect())
+    }
+
+    /// The disks with their volumes, from a fresh look at the guest of the owner (DK-01).
+    pub async fn disk_map(&self) -> DiskMap {
+        let status = self.fresh_status().await;
+        let cx = self.cx();
+        let state = cx.state();
+        let machine = state.facts.machine(state.facts.owner);
+        let inventory = match machine.filter(|_| status.running) {
+            Some(machine) => {
+                let found = cx.ports.guest.inventory(machine).await;
+                found.map_err(|error| error.to_string())
+            }
+            None => Err("the system does not run".to_owned()),
+        };
+        disk_map::draw(&Sources {
+            spec: &cx.spec,
+            config: &cx.settings(),
+            inventory,
+            status: &status.disks,
+            frozen: state.session.and(state.facts.roles.as_ref()),
+        })
     }
 
     /// The installed packages of a side.

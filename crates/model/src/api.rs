@@ -18,6 +18,8 @@
 //! | `POST /v1/systems/NAME/run` | [`RunRequest`] | lines of [`RunEvent`] |
 //! | `POST /v1/systems/NAME/disks/DISK/verify` | [`VerifyRequest`] | lines of [`VerifyEvent`] |
 //! | `GET /v1/systems/NAME/services?side=…` | – | list of [`ServiceStatus`] |
+//! | `GET /v1/systems/NAME/services/all?side=…` | – | list of [`ServiceListing`] |
+//! | `GET /v1/systems/NAME/disks` | – | [`crate::DiskMap`] |
 //! | `GET /v1/systems/NAME/packages?side=…` | – | list of [`crate::Package`] |
 //! | `GET /v1/systems/NAME/packages/changes` | – | list of [`PackageChange`] |
 //! | `GET /v1/systems/NAME/packages/verify?side=…` | – | list of [`crate::PackageFault`] |
@@ -113,6 +115,19 @@ pub struct ServiceStatus {
     pub startup: String,
     /// Whether flipside keeps it from starting.
     pub held: bool,
+}
+
+/// A service in the list of all services of a side (SV-01).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceListing {
+    /// Unit name.
+    pub unit: String,
+    /// What it says of itself.
+    pub description: String,
+    /// Whether it runs.
+    pub active: bool,
+    /// Its startup type.
+    pub startup: String,
 }
 
 /// A package whose version differs between the sides.

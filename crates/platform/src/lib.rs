@@ -29,8 +29,8 @@ pub use book::{Lease, LegPort};
 pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView, Verified, VerifyProgress};
 pub use error::{PortError, PortErrorKind, PortResult};
 pub use guest::{
-    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice, OpenFile,
-    ServiceView, ShellStream, UnitStart,
+    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice,
+    OpenFile, ServiceView, ShellStream, UnitStart,
 };
 pub use host::{Clock, HostFacts, HostPort, LegChange};
 pub use machine::{

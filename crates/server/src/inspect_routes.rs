@@ -5,9 +5,10 @@ use crate::registry::Registry;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use flipside_model::api::{
-    KeysRequest, MediaRequest, MediumStatus, PackageChange, ServiceStatus, SideAccess,
+    KeysRequest, MediaRequest, MediumStatus, PackageChange, ServiceListing, ServiceStatus,
+    SideAccess,
 };
-use flipside_model::{Condition, Dump, Package, PackageFault, Side, Status};
+use flipside_model::{Condition, DiskMap, Dump, Package, PackageFault, Side, Status};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -30,6 +31,23 @@ pub(crate) async fn services(
 ) -> Answer<Json<Vec<ServiceStatus>>> {
     let system = registry.get(&name).await?;
     Ok(Json(system.services(query.side()).await?))
+}
+
+pub(crate) async fn all_services(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<SideQuery>,
+) -> Answer<Json<Vec<ServiceListing>>> {
+    let system = registry.get(&name).await?;
+    Ok(Json(system.all_services(query.side()).await?))
+}
+
+pub(crate) async fn disks(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+) -> Answer<Json<DiskMap>> {
+    let system = registry.get(&name).await?;
+    Ok(Json(system.disk_map().await))
 }
 
 pub(crate) async fn packages(

@@ -47,6 +47,11 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
         .route("/v1/systems/{name}/sessions", get(log_routes::list))
         .route("/v1/systems/{name}/run", post(side_routes::run))
         .route("/v1/systems/{name}/services", get(inspect_routes::services))
+        .route(
+            "/v1/systems/{name}/services/all",
+            get(inspect_routes::all_services),
+        )
+        .route("/v1/systems/{name}/disks", get(inspect_routes::disks))
         .route("/v1/systems/{name}/packages", get(inspect_routes::packages))
         .route(
             "/v1/systems/{name}/packages/changes",

@@ -27,7 +27,7 @@ const SYSTEM_TARGETS: [(&str, &str); 9] = [
 ];
 
 /// Types of partitions that only hold others.
-const EXTENDED: [&str; 3] = ["0x5", "0xf", "0x85"];
+pub(crate) const EXTENDED: [&str; 3] = ["0x5", "0xf", "0x85"];
 
 /// What a disk is, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -422,8 +422,7 @@ fn mixed(spec: &SystemSpec, config: &UpgradeConfig, volumes: &[Volume], roles: &
                     volume.title
                 ),
                 advice: format!(
-                    "keep data on disks of its own: `flipside system move-data {} {holds} --size N`, or move what makes it a system disk away",
-                    spec.name
+                    "keep data on disks of its own: move {holds} to a data disk, or move what makes `{disk}` a system disk away"
                 ),
             });
         }

@@ -322,9 +322,7 @@ fn data_and_system_on_one_disk_are_refused() {
         "{wrong:?}"
     );
     assert!(
-        wrong[0]
-            .advice
-            .contains("flipside system move-data web /srv/data"),
+        wrong[0].advice.contains("move /srv/data to a data disk"),
         "{wrong:?}"
     );
 
@@ -365,4 +363,139 @@ fn a_volume_partly_outside_says_so() {
         .map(|v| (v.title.as_str(), v.outside))
         .collect();
     assert_eq!(outside, [("lv", true), ("p1", false)]);
+}
+
+mod map {
+    use super::*;
+    use crate::disk_map::{Sources, draw};
+    use flipside_model::{DiskMap, DiskStatus, MirrorStatus, VolumeColour};
+
+    fn drawn(
+        inventory: Result<Inventory, String>,
+        mirror: MirrorStatus,
+        config: &UpgradeConfig,
+    ) -> DiskMap {
+        let spec = spec(&ALL);
+        let status = |d: &DiskSpec| DiskStatus {
+            name: d.name.clone(),
+            role: d.role,
+            size: d.size,
+            mirror,
+            resync_copied: 0,
+            resync_union: 0,
+            legs: Vec::new(),
+        };
+        let status: Vec<DiskStatus> = spec.disks.iter().map(status).collect();
+        draw(&Sources {
+            spec: &spec,
+            config,
+            inventory,
+            status: &status,
+            frozen: None,
+        })
+    }
+
+    fn part(
+        found: &mut Inventory,
+        device: &str,
+        disk: &str,
+        target: &str,
+        (start, size): (u64, u64),
+    ) {
+        add(found, device, &[disk], target);
+        let made = found.devices.last_mut().expect("just made");
+        (made.start, made.size) = (Some(start << 20), size << 20);
+    }
+
+    fn colours(map: &DiskMap) -> Vec<(&str, Vec<(VolumeColour, u64)>)> {
+        let of = |d: &flipside_model::MapDisk| {
+            d.segments
+                .iter()
+                .map(|s| (s.colour, s.size >> 20))
+                .collect()
+        };
+        map.disks.iter().map(|d| (d.name.as_str(), of(d))).collect()
+    }
+
+    // DK-17 to DK-20: black, blue, light green and dark green, to scale and without gaps; the words say the same.
+    #[test]
+    fn every_piece_has_the_guides_colour() {
+        use VolumeColour::{Black, Blue, DarkGreen, LightGreen};
+        let mut found = guest(&ALL);
+        part(&mut found, "p1", "system0", "/", (1, 700));
+        part(&mut found, "p2", "system1", "/opt", (1, 1023));
+        part(&mut found, "p3", "data0", "/srv", (200, 500));
+        let map = drawn(Ok(found), MirrorStatus::None, &UpgradeConfig::default());
+        let expected = [
+            ("system0", vec![(DarkGreen, 700), (Black, 323)]),
+            ("system1", vec![(LightGreen, 1023)]),
+            ("data0", vec![(Black, 200), (Blue, 500), (Black, 324)]),
+            ("data1", vec![(Black, 1024)]),
+        ];
+        assert_eq!(colours(&map), expected);
+        let words: Vec<&str> = map.disks[2]
+            .segments
+            .iter()
+            .map(|s| s.meaning.as_str())
+            .collect();
+        assert_eq!(words, ["unassigned", "data", "unassigned"]);
+        // DK-08, DK-22
+        let free: Vec<bool> = map.disks.iter().map(|d| d.may_be_data).collect();
+        assert_eq!(free, [false, true, true, true]);
+        assert!(
+            map.disks[0].segments[0]
+                .tip
+                .contains("mounted at /\nMandatory System: ")
+        );
+        // DK-07, DK-24
+        assert!(
+            map.cautions[0].contains("no persistent data")
+                && map.cautions[1].contains("overwritten at commit")
+        );
+    }
+
+    // DK-21, gap G.3.42: red while the mirror is resynchronised, with the role in words.
+    #[test]
+    fn a_resynchronising_disk_is_red() {
+        let mut found = guest(&ALL);
+        part(&mut found, "p1", "data0", "/srv", (1, 1023));
+        let map = drawn(
+            Ok(found),
+            MirrorStatus::Resync(42),
+            &UpgradeConfig::default(),
+        );
+        let piece = &map.disks[2].segments[0];
+        assert_eq!(piece.colour, VolumeColour::Red);
+        assert_eq!(piece.meaning, "data, Resync 42%");
+    }
+
+    // DK-16: a volume on several disks and several volumes on one disk are both in the map.
+    #[test]
+    fn volumes_and_disks_are_many_to_many() {
+        let mut found = guest(&ALL);
+        add(&mut found, "lv1", &["data0", "data1"], "/a");
+        add(&mut found, "lv2", &["data0", "data1"], "/b");
+        let map = drawn(Ok(found), MirrorStatus::None, &UpgradeConfig::default());
+        for disk in &map.disks[2..] {
+            assert_eq!(disk.segments[0].volumes, [0, 1], "{disk:?}");
+            assert!(disk.segments[0].tip.contains("spans data0 and data1"));
+        }
+    }
+
+    // DK-01: without a guest the host's knowledge is shown, and that it is only that.
+    #[test]
+    fn without_a_guest_the_map_says_so() {
+        let map = drawn(
+            Err("it sleeps".to_owned()),
+            MirrorStatus::None,
+            &UpgradeConfig::default(),
+        );
+        assert_eq!(map.not_scanned.as_deref(), Some("it sleeps"));
+        assert!(
+            map.disks
+                .iter()
+                .all(|d| d.segments.is_empty() && d.plugged.is_none())
+        );
+        assert_eq!(map.disks[0].kind, Mandatory);
+    }
 }

@@ -33,8 +33,8 @@ use flipside_model::{
     Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
 };
 use flipside_platform::{
-    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice, OpenFile,
-    PortError, PortErrorKind, PortResult, ServiceView, ShellStream, UnitStart,
+    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice,
+    OpenFile, PortError, PortErrorKind, PortResult, ServiceView, ShellStream, UnitStart,
 };
 use flipside_qmp::Exec;
 use link::{Link, Script};

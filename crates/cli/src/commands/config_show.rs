@@ -4,12 +4,13 @@ use super::config::ShowArgs;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::recent;
+use crate::selection;
 use flipside_activity::clean;
-use flipside_config::{Origin, Resolved, resolve};
-use flipside_model::api::{ConfigText, StagedConfig};
+use flipside_config::{Origin, Resolved};
+use flipside_model::api::StagedConfig;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The keys in the order in which they are shown, and what people call them.
 const SHOWN: [(&str, &str); 8] = [
@@ -47,18 +48,9 @@ fn show_staged(ctx: &Context, staged: StagedConfig) -> Result<(), Failure> {
         (Some(name), None) => format!("`{}`, as it was checked last", clean(name)),
     };
     ctx.say(&whose)?;
-    let mut files = staged.config.files.into_iter();
-    let first = files.next();
-    let text = first.unwrap_or_else(|| flipside_model::ConfigFile {
-        name: String::new(),
-        text: "version = 1\n".to_owned(),
-    });
-    let resolved = resolve(&ConfigText {
-        path: PathBuf::from(&text.name),
-        text: text.text,
-        children: files.collect(),
-    })?;
-    show(ctx, Path::new(&text.name), &resolved)
+    let resolved = selection::staged(staged)?;
+    let name = resolved.files.first().map(|f| f.name.clone());
+    show(ctx, Path::new(&name.unwrap_or_default()), &resolved)
 }
 
 fn show(ctx: &Context, path: &Path, resolved: &Resolved) -> Result<(), Failure> {
@@ -83,7 +75,11 @@ fn settings_text(path: &Path, resolved: &Resolved) -> String {
     let mut rows: Vec<(String, String, String)> = Vec::new();
     for (key, name) in SHOWN {
         let found = resolved.origins.iter().filter(|o| o.key == key);
-        rows_of(&mut rows, name, found, |o| o.value.clone());
+        rows_of(&mut rows, name, found, |o| match key {
+            // SV-11: the box of a service, as text.
+            "services" => format!("{} {}", selection::of(resolved, &o.value).0.mark(), o.value),
+            _ => o.value.clone(),
+        });
     }
     let deadlines = |o: &&Origin| o.key.starts_with("timeouts.");
     rows_of(
@@ -92,11 +88,14 @@ fn settings_text(path: &Path, resolved: &Resolved) -> String {
         resolved.origins.iter().filter(deadlines),
         |o| format!("{} {} s", o.key.trim_start_matches("timeouts."), o.value),
     );
-    let disks = resolved.origins.iter().filter(|o| o.key == "disks.system");
-    if disks.clone().next().is_some() {
-        rows_of(&mut rows, "System disks", disks, |o| {
-            format!("{} (not used yet)", o.value)
-        });
+    for (key, name) in [
+        ("disks.system", "System disks"),
+        ("disks.data", "Data disks"),
+    ] {
+        let disks = resolved.origins.iter().filter(|o| o.key == key);
+        if disks.clone().next().is_some() {
+            rows_of(&mut rows, name, disks, |o| o.value.clone());
+        }
     }
     if !resolved.not_taken_over.is_empty() {
         rows_of(

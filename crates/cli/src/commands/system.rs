@@ -5,10 +5,10 @@ use crate::confirm::{self, Answer};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::live::Live;
-use crate::report;
+use crate::{disks, report};
 use flipside_activity::clean;
 use flipside_model::api::{PowerAction, PowerRequest};
-use flipside_model::{Status, SystemName, SystemSpec};
+use flipside_model::{DiskMap, Status, SystemName, SystemSpec};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,7 +30,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  flipside system stop web\n  flipside system stop web --yes --force"
     )]
     Stop(Stop),
-    /// Show the definition and the state of a system
+    /// Show the definition and the state of a system, and draw its disks with their volumes
     #[command(after_help = "Examples:\n  flipside system show web --json")]
     Show(Name),
     /// Delete a stopped system with all its disks
@@ -109,10 +109,14 @@ async fn show(ctx: &Context, name: &SystemName) -> Result<(), Failure> {
     let status = ctx.status(name).await?;
     let path = format!("/v1/systems/{name}/spec");
     let spec: SystemSpec = ctx.client.get(&path).await?;
+    // DK-01: a fresh look each time.
+    let map: DiskMap = ctx.client.get(&format!("/v1/systems/{name}/disks")).await?;
     if ctx.json {
-        return ctx.object(&serde_json::json!({ "status": status, "spec": spec }));
+        let all = serde_json::json!({ "status": status, "spec": spec, "disk_map": map });
+        return ctx.object(&all);
     }
     let mut text = report::status_text(&status, ctx.color);
+    text.push_str(&disks::text(&map, ctx.color));
     text.push_str(&spec_text(&spec));
     ctx.line(&text)
 }

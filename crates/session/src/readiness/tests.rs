@@ -271,6 +271,8 @@ fn a_service_that_a_child_brought_names_the_child() {
         unit: unit.to_owned(),
         exists,
         active: false,
+        startup: "enabled".to_owned(),
+        alias_of: None,
     };
     let mut seen = good(&spec, &config, &fine);
     seen.services = Ok(vec![
