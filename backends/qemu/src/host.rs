@@ -2,12 +2,15 @@
 
 use crate::accel;
 use crate::error;
+use crate::host_action;
 use crate::layout::Accelerator;
 use crate::leg_file::leg_problem;
 use crate::system::QemuSystem;
 use async_trait::async_trait;
-use flipside_model::Leg;
-use flipside_platform::{HostFacts, HostPort, LegChange, LegPort, PortError, PortResult};
+use flipside_model::{FileView, Leg};
+use flipside_platform::{
+    ActionRequest, ExecOutput, HostFacts, HostPort, LegChange, LegPort, PortError, PortResult,
+};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -73,6 +76,25 @@ impl HostPort for QemuSystem {
             }
         }
         Ok(changed)
+    }
+
+    async fn look_at(&self, paths: &[String]) -> PortResult<Vec<FileView>> {
+        paths
+            .iter()
+            .map(|path| host_action::describe(path))
+            .collect()
+    }
+
+    async fn action_start(&self, request: &ActionRequest) -> PortResult<()> {
+        self.start_on_host(request).await
+    }
+
+    async fn action_poll(&self, handle: u64) -> PortResult<ExecOutput> {
+        self.poll_on_host(handle)
+    }
+
+    async fn action_kill(&self, handle: u64) -> PortResult<()> {
+        self.kill_on_host(handle).await
     }
 }
 

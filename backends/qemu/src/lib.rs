@@ -4,6 +4,7 @@
 //! system. `/work`'s recipe (`docs`, `qemu.md`) says why the block graph looks as it does; `nodes.rs` draws it.
 
 mod accel;
+mod action;
 mod blocks;
 mod book;
 mod carry;
@@ -23,6 +24,7 @@ pub mod fuzzing;
 pub mod guard;
 pub mod guest;
 mod host;
+mod host_action;
 mod image;
 mod img;
 mod layout;

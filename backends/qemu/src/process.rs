@@ -235,7 +235,14 @@ fn bears(pid: i32, name: &str) -> bool {
     own(pid) && command_line(pid).is_some_and(|words| named(&words) == Some(name))
 }
 
-fn processes() -> impl Iterator<Item = i32> {
+/// Says whether a process of ours was given this setting, `NAME=value`, or inherited it.
+pub(crate) fn environment_has(pid: i32, setting: &[u8]) -> bool {
+    let environment = || fs::read(format!("/proc/{pid}/environ")).ok();
+    own(pid) && environment().is_some_and(|all| all.split(|b| *b == 0).any(|one| one == setting))
+}
+
+/// Lists all processes of the host.
+pub(crate) fn processes() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }

@@ -104,6 +104,8 @@ pub(crate) struct Inner {
     pub(crate) book: Mutex<()>,
     pub(crate) ears: Ears,
     pub(crate) consoles: Claims,
+    /// How far the output of each running action of the host was told.
+    actions: Mutex<HashMap<u64, (u64, u64)>>,
 }
 
 /// One system on QEMU. It is its own machine, disk, leg and host port; clones are the same system.
@@ -139,6 +141,7 @@ impl QemuSystem {
             conns: Mutex::default(),
             forks: Mutex::default(),
             resyncs: Mutex::default(),
+            actions: Mutex::default(),
             book: Mutex::default(),
             ears: Ears::default(),
             consoles: Claims::default(),
@@ -291,6 +294,23 @@ impl QemuSystem {
             .forks
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns how far both streams of an action were told.
+    pub(crate) fn told(&self, handle: u64) -> (u64, u64) {
+        let actions = self.inner.actions.lock();
+        let actions = actions.unwrap_or_else(PoisonError::into_inner);
+        actions.get(&handle).copied().unwrap_or_default()
+    }
+
+    /// Remembers how far they were told, or forgets an action that has ended.
+    pub(crate) fn tell(&self, handle: u64, told: Option<(u64, u64)>) {
+        let actions = self.inner.actions.lock();
+        let mut actions = actions.unwrap_or_else(PoisonError::into_inner);
+        match told {
+            Some(told) => drop(actions.insert(handle, told)),
+            None => drop(actions.remove(&handle)),
+        }
     }
 
     pub(crate) fn resyncs(&self) -> MutexGuard<'_, HashMap<(MachineId, DiskName), ResyncMemory>> {

@@ -6,7 +6,8 @@ use crate::world::SimWorld;
 use async_trait::async_trait;
 use flipside_model::{LegBook, planted};
 use flipside_platform::{
-    Clock, HostFacts, HostPort, Lease, LegChange, LegPort, PortError, PortErrorKind, PortResult,
+    ActionRequest, Clock, ExecOutput, FileView, HostFacts, HostPort, Lease, LegChange, LegPort,
+    PortError, PortErrorKind, PortResult,
 };
 use std::time::Duration;
 use tokio::time::Instant;
@@ -144,6 +145,33 @@ impl HostPort for SimPorts {
                     text: format!("Leg {leg} of {disk} (`/sim/{disk}-{leg}`) {what}."),
                 })
                 .collect())
+        })
+        .await
+    }
+
+    async fn look_at(&self, paths: &[String]) -> PortResult<Vec<FileView>> {
+        let name = "host.look_at".to_owned();
+        self.call(Class::Look, None, name, |s, _| Ok(s.look_at_host(paths)))
+            .await
+    }
+
+    async fn action_start(&self, request: &ActionRequest) -> PortResult<()> {
+        let name = "host.action_start".to_owned();
+        self.call(Class::Act, None, name, |s, _| s.host_action_start(request))
+            .await
+    }
+
+    async fn action_poll(&self, handle: u64) -> PortResult<ExecOutput> {
+        let name = "host.action_poll".to_owned();
+        self.call(Class::Look, None, name, |s, _| s.host_action_poll(handle))
+            .await
+    }
+
+    async fn action_kill(&self, handle: u64) -> PortResult<()> {
+        let name = "host.action_kill".to_owned();
+        self.call(Class::Act, None, name, |s, _| {
+            s.host_action_kill(handle);
+            Ok(())
         })
         .await
     }

@@ -4,11 +4,12 @@ use crate::call::{Class, SimPorts};
 use crate::state::State;
 use async_trait::async_trait;
 use flipside_model::{
-    Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
+    Condition, DiskName, FileView, HealthCheck, Inventory, LogCopy, LogSource, MachineId,
+    MountPoint, Package, PackageFault,
 };
 use flipside_platform::{
-    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice,
-    OpenFile, PortError, PortResult, ServiceView, UnitStart,
+    ActionRequest, CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet,
+    ListedService, LogRequest, Notice, OpenFile, PortError, PortResult, ServiceView, UnitStart,
 };
 use std::time::Duration;
 
@@ -416,6 +417,54 @@ impl GuestPort for SimPorts {
                 exec.exit = 128 + 9;
             }
             Ok(())
+        })
+        .await
+    }
+
+    async fn look_at(&self, id: MachineId, paths: &[String]) -> PortResult<Vec<FileView>> {
+        let name = format!("guest.look_at.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| s.look_at(id, paths, p))
+            .await
+    }
+
+    async fn action_start(&self, id: MachineId, request: &ActionRequest) -> PortResult<()> {
+        let name = format!("guest.action_start.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.action_start(id, request, p)
+        })
+        .await
+    }
+
+    async fn action_kill(&self, id: MachineId, handle: u64) -> PortResult<()> {
+        let name = format!("guest.action_kill.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.action_kill(id, handle, p)
+        })
+        .await
+    }
+
+    async fn log_sources(&self, id: MachineId) -> PortResult<Vec<LogSource>> {
+        let name = format!("guest.log_sources.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            Ok(s.log_sources())
+        })
+        .await
+    }
+
+    async fn mark_logs(&self, id: MachineId) -> PortResult<()> {
+        let name = format!("guest.mark_logs.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.guest(id, p)?.logs_marked = true;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn back_up_logs(&self, id: MachineId, request: &LogRequest) -> PortResult<Vec<LogCopy>> {
+        let name = format!("guest.back_up_logs.{id}");
+        self.call(Class::Act, Some(id), name, |s, p| {
+            s.back_up_logs(id, request, p)
         })
         .await
     }

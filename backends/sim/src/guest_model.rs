@@ -63,7 +63,7 @@ impl GuestConfig {
                 .collect(),
             hold: None,
             lifted: false,
-            files: BTreeMap::new(),
+            files: options.files.clone(),
         }
     }
 
@@ -99,6 +99,8 @@ pub(crate) struct Exec {
     pub(crate) err: Vec<u8>,
     pub(crate) until: Option<Instant>,
     pub(crate) exit: i32,
+    /// It is a custom action.
+    pub(crate) action: bool,
 }
 
 /// The guest's memory.
@@ -114,6 +116,8 @@ pub(crate) struct Guest {
     pub(crate) clock_late: bool,
     /// What is shown in it, in memory.
     pub(crate) notice: Option<Notice>,
+    /// Logs are saved from a known moment on.
+    pub(crate) logs_marked: bool,
 }
 
 impl State {
@@ -141,6 +145,7 @@ impl State {
             next_exec: 1,
             clock_late: false,
             notice: None,
+            logs_marked: false,
         };
         let off = |target: &str| {
             let hold = config.hold.as_ref();

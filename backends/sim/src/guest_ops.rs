@@ -295,6 +295,7 @@ impl State {
             err: Vec::new(),
             until: None,
             exit: 0,
+            action: false,
         };
         let args: Vec<&str> = request.argv.iter().map(String::as_str).collect();
         match args.split_first() {
@@ -359,12 +360,7 @@ impl State {
         let Some(exec) = guest.execs.get_mut(&handle) else {
             return Err(PortError::absent(format!("There is no program {handle}.")));
         };
-        let over = exec.until.is_none_or(|until| Instant::now() >= until);
-        Ok(ExecOutput {
-            out: std::mem::take(&mut exec.out),
-            err: std::mem::take(&mut exec.err),
-            exit: over.then_some(exec.exit),
-        })
+        Ok(exec.told())
     }
 
     pub(crate) fn healthy(

@@ -9,6 +9,7 @@
 //! `tokio::time::pause` makes them free.
 #![forbid(unsafe_code)]
 
+mod actions;
 mod book;
 mod call;
 mod checkpoint;
@@ -36,6 +37,7 @@ mod volumes;
 mod world;
 mod write;
 
+pub use actions::{SimAction, SimLogs};
 pub use client::ClientWrite;
 pub use events::{GuestFault, LegFault};
 pub use fault::{At, Call, CallEnd, Fault, FaultKind, glob};

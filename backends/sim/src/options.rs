@@ -2,8 +2,8 @@
 
 use crate::files::BookCut;
 use flipside_model::{
-    DiskName, DiskRole, DiskSpec, Firmware, LegPaths, MountPoint, NetworkSpec, Publish, SystemName,
-    SystemSpec,
+    DiskName, DiskRole, DiskSpec, Firmware, LegPaths, LogSelection, LogSource, MountPoint,
+    NetworkSpec, Publish, SystemName, SystemSpec,
 };
 use flipside_platform::{ExecOutput, HostFacts};
 use std::collections::{BTreeMap, BTreeSet};
@@ -130,8 +130,20 @@ pub struct SimOptions {
     pub unhealthy_versions: BTreeSet<String>,
     /// Programs of the guest beyond `true`, `false`, `echo`, `cat`, `env` and `sleep`, by `argv[0]`.
     pub programs: BTreeMap<String, ExecOutput>,
+    /// Files on the system disk; an executable one is a script (`actions.rs`).
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Logs of the guest; one of kind `broken` cannot be copied.
+    pub logs: Vec<LogSource>,
     /// What the host says of itself.
     pub facts: HostFacts,
+}
+
+fn log(log: LogSelection) -> LogSource {
+    LogSource {
+        log,
+        kind: "journal".to_owned(),
+        bytes: 8 << 20,
+    }
 }
 
 impl Default for SimOptions {
@@ -163,6 +175,11 @@ impl Default for SimOptions {
             busy_guests: false,
             unhealthy_versions: BTreeSet::new(),
             programs: BTreeMap::new(),
+            files: BTreeMap::new(),
+            logs: vec![
+                log(LogSelection::SystemJournal),
+                log(LogSelection::UserJournals),
+            ],
             facts: HostFacts {
                 memory_available_mib: 65_536,
                 state_free_bytes: 1 << 40,

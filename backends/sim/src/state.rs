@@ -1,10 +1,11 @@
 //! Everything that is true in a simulated world at one moment.
 
+use crate::actions::{SimAction, SimLogs};
 use crate::checkpoint::Kept;
 use crate::fault::{Call, Fault};
 use crate::files::Files;
 use crate::guard::Guards;
-use crate::guest_model::{Guest, GuestConfig};
+use crate::guest_model::{Exec, Guest, GuestConfig};
 use crate::pause::PauseWatch;
 use crate::resync::Resync;
 use crate::side::{Around, Dumps};
@@ -262,6 +263,12 @@ pub(crate) struct State {
     pub(crate) values: u64,
     pub(crate) boots: u64,
     pub(crate) started: Option<Instant>,
+    /// Files of the host, and actions that run there; they outlive the server.
+    pub(crate) host_files: BTreeMap<String, Vec<u8>>,
+    pub(crate) host_execs: BTreeMap<u64, Exec>,
+    /// Every custom action that was started, and every log backup.
+    pub(crate) actions: Vec<SimAction>,
+    pub(crate) saved_logs: Vec<SimLogs>,
     pub(crate) clock_jump_ms: i64,
     pub(crate) dumps: Dumps,
     /// The guests' ends of open consoles.
@@ -327,6 +334,10 @@ impl State {
             values: 0,
             boots: 0,
             started: None,
+            host_files: BTreeMap::new(),
+            host_execs: BTreeMap::new(),
+            actions: Vec::new(),
+            saved_logs: Vec::new(),
             clock_jump_ms: 0,
             dumps: Dumps::default(),
             consoles: BTreeMap::new(),

@@ -1,7 +1,10 @@
 //! What a fact says to an administrator, with its figures.
 
 use crate::units::{duration_ms, duration_us, size};
-use flipside_model::{Carried, Fact, ForkFigures, MountPoint, Outage, ResyncFigures, SavedStartup};
+use flipside_model::{
+    Carried, Fact, ForkFigures, LogCopy, LogsSaved, MountPoint, Outage, PinnedFile, ResyncFigures,
+    SavedStartup,
+};
 
 /// Returns the sentence of a fact and, for lists, the detail.
 pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
@@ -96,6 +99,26 @@ pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
             None,
         ),
         Fact::Heard(number) => (format!("The guard's notes up to {number} are here"), None),
+        Fact::Pinned(files) => (
+            format!("{} of custom actions recorded", count(files.len(), "file")),
+            pinned_list(files),
+        ),
+        // In the tree an action is one entry with both its ends.
+        Fact::ActionStarted(run) => (format!("Custom action {} begins", run.shown()), None),
+        Fact::ActionEnded(end) => (
+            end.failure()
+                .unwrap_or_else(|| "Custom action succeeded".to_owned()),
+            None,
+        ),
+        Fact::ActionsStopped(true) => (
+            "Stop Application actions begin on the Production Side".to_owned(),
+            None,
+        ),
+        Fact::ActionsStopped(false) => (
+            "Start Application actions ran on the Production Side".to_owned(),
+            None,
+        ),
+        Fact::LogsSaved(saved) => logs_text(saved),
         Fact::Owner(side) => (format!("Data disks and network belong to the {side}"), None),
         Fact::Media {
             side,
@@ -126,6 +149,37 @@ fn mounts_text(mounts: &[MountPoint]) -> (String, Option<String>) {
         format!("{} on data disks", count(mounts.len(), "file system")),
         (!list.is_empty()).then(|| list.join("\n")),
     )
+}
+
+fn pinned_list(files: &[PinnedFile]) -> Option<String> {
+    let line = |f: &PinnedFile| {
+        let place = f.side.map_or("host".to_owned(), |side| side.to_string());
+        format!("{} ({place}): sha256 {}", f.path, f.sha256)
+    };
+    let list: Vec<String> = files.iter().map(line).collect();
+    (!list.is_empty()).then(|| list.join("\n"))
+}
+
+/// LB-11: what was not saved is told as clearly as what was.
+fn logs_text(saved: &LogsSaved) -> (String, Option<String>) {
+    let files: u32 = saved.copies.iter().map(|c| c.files).sum();
+    let bytes: u64 = saved.copies.iter().map(|c| c.bytes).sum();
+    let mut text = format!(
+        "Logs of the Production Side: {} ({}) saved in {}",
+        count(usize::try_from(files).unwrap_or(usize::MAX), "file"),
+        size(bytes),
+        saved.directory
+    );
+    let lost = saved.lost().len();
+    if lost > 0 {
+        text.push_str(&format!("; {} not saved", count(lost, "log")));
+    }
+    let line = |c: &LogCopy| match &c.failure {
+        None => format!("{}: {}", c.log, size(c.bytes)),
+        Some(why) => format!("{}: not saved: {why}", c.log),
+    };
+    let list: Vec<String> = saved.copies.iter().map(line).collect();
+    (text, (!list.is_empty()).then(|| list.join("\n")))
 }
 
 fn startup_list(saved: &[SavedStartup]) -> Option<String> {

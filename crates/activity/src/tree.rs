@@ -4,9 +4,12 @@ use crate::Node;
 use crate::fact::fact_text;
 use crate::node::{detail, flatten, problem_node};
 use crate::render::Line;
+use std::collections::BTreeSet;
+
+mod actions;
 use flipside_model::{
-    Command, Entry, Fact, OperationalState, Problem, Record, Severity, StepName, StepResult,
-    UpgradeState,
+    Command, EXECUTE_CUSTOM_ACTIONS, Entry, Fact, OperationalState, Problem, Record, Severity,
+    StepName, StepResult, UpgradeState,
 };
 
 /// The place of a node: the index among the top nodes, then among its children, and so on.
@@ -32,6 +35,10 @@ pub struct Tree {
     requested: Option<Command>,
     interrupted: bool,
     bookkeeping: Vec<Kept>,
+    /// Steps that run custom actions; those of one stage share a node.
+    action_steps: BTreeSet<StepName>,
+    /// The custom action that runs, and its node.
+    running: Option<(u64, Place)>,
 }
 
 impl Tree {
@@ -132,6 +139,8 @@ impl Tree {
             Record::Outcome { step, result } => self.end_step(entry, step, result),
             // Bookkeeping only: the notes themselves are lines of their own.
             Record::Fact(Fact::Heard(_)) => Vec::new(),
+            Record::Fact(Fact::ActionStarted(run)) => self.action_started(entry, run),
+            Record::Fact(Fact::ActionEnded(end)) => self.action_ended(entry, end),
             Record::Fact(fact) => {
                 let (text, detail) = fact_text(fact);
                 let mut node = Node::new(entry, Severity::Information, text);
@@ -159,7 +168,7 @@ impl Tree {
     }
 
     fn opened(&mut self, entry: &Entry, version: &str) -> Vec<Place> {
-        let mut changed = Vec::new();
+        let mut changed: Vec<Place> = self.interrupt_action(entry).into_iter().collect();
         if let Some(place) = self.step.take() {
             self.interrupt(entry, &place, "interrupted");
             changed.push(place);
@@ -267,6 +276,10 @@ impl Tree {
         attempt: u32,
     ) -> Vec<Place> {
         let mut changed = self.leave_step(entry);
+        if title == EXECUTE_CUSTOM_ACTIONS {
+            changed.extend(self.begin_actions(entry, step));
+            return changed;
+        }
         let title = if title.is_empty() { &step.0 } else { title };
         let text = if attempt > 1 {
             format!("{title} (try {attempt})")
@@ -282,6 +295,9 @@ impl Tree {
     }
 
     fn end_step(&mut self, entry: &Entry, step: &StepName, result: &StepResult) -> Vec<Place> {
+        if self.action_steps.contains(step) {
+            return self.end_actions(entry, result);
+        }
         let open = self.step.clone();
         let place = open
             .filter(|place| self.is_step(place, step))

@@ -110,6 +110,10 @@ pub(crate) enum Command {
     VerifyList(commands::verify_list::Args),
     /// List the dump files of crashed Upgrade Sides
     Dumps(commands::dumps::Args),
+    /// List the logs that a side has, to choose from for log backup
+    Logs(commands::logs::Args),
+    /// Show the custom actions, and accept files of theirs that were changed
+    Actions(commands::actions::Args),
     /// Show the activity log
     Log(commands::log::Args),
     /// Tell the whole story on this machine, start to end

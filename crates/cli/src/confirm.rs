@@ -3,6 +3,7 @@
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::report;
+use flipside_activity::clean;
 use flipside_model::{Command, Status, SystemName, UpgradeState};
 use std::io::{BufRead, IsTerminal as _, Write};
 
@@ -135,13 +136,21 @@ paused Production Side, with a brief outage and no reboot."
 /// CM-06, CM-11.
 fn commit_text(status: &Status) -> String {
     let system = &status.system;
-    format!(
+    let mut text = format!(
         "Commit makes the upgrade of `{system}` permanent. It is irreversible: from here on there is no abort.
   What happens: the old Production Side is ended, and the mirrors are resynchronised (RDR) from the Upgrade Side.
   What it costs: no downtime. Until the resync ends, the system has no redundancy.
   What is lost: everything changed on the system disks of the Production Side since the split, its logs included.
   What stays: the data disks, as they are now."
-    )
+    );
+    // LB-11
+    if !status.not_saved.is_empty() {
+        text.push_str("\n  WARNING: logs that were to be saved from the Production Side were not, and are lost:");
+        for what in &status.not_saved {
+            text.push_str(&format!("\n    {}", clean(what)));
+        }
+    }
+    text
 }
 
 /// SM-30, AB-17: in split mode.
@@ -248,6 +257,11 @@ mod tests {
         let commit = commit_text(&status);
         assert!(commit.contains("irreversible")); // CM-06
         assert!(commit.contains("since the split, its logs included")); // CM-11
+        assert!(!commit.contains("WARNING"));
+        let mut lossy = status.clone();
+        lossy.not_saved = vec!["/var/log/shop: no space".to_owned()];
+        assert!(commit_text(&lossy).contains("WARNING")); // LB-11
+        assert!(commit_text(&lossy).contains("/var/log/shop: no space")); // LB-11
         assert!(abort_split_text(&status).contains("no downtime")); // SM-30
         let abort = abort_merge_text(&status, false, false);
         assert!(abort.contains("brief outage without a reboot")); // SM-30

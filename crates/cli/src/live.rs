@@ -70,6 +70,10 @@ impl Live {
             Some(step) if status.operational_state == OperationalState::Busy => clean(step),
             _ => format!("{} | {}", status.upgrade_state, status.operational_state),
         };
+        if let Some(action) = &status.action {
+            text.push_str("  ");
+            text.push_str(&clean(action));
+        }
         if let Some(progress) = &status.progress {
             text.push_str("  ");
             text.push_str(&progress_text(progress));

@@ -134,6 +134,9 @@ pub(crate) fn status_text(status: &Status, color: bool) -> String {
     if let Some(step) = &status.step {
         let _ = writeln!(out, "Step: {}", clean(step));
     }
+    if let Some(action) = &status.action {
+        let _ = writeln!(out, "Action: {}", clean(action));
+    }
     if let Some(progress) = &status.progress {
         let _ = writeln!(out, "      {}", progress_text(progress));
     }
@@ -143,6 +146,13 @@ pub(crate) fn status_text(status: &Status, color: bool) -> String {
         out.push_str(CHECKPOINT);
     }
     figures(&mut out, status);
+    if !status.not_saved.is_empty() {
+        let icon = flipside_activity::icon(Severity::Warning);
+        let _ = writeln!(out, "\n{icon} Lost at commit, because it was not saved:");
+        for what in &status.not_saved {
+            let _ = writeln!(out, "    {}", clean(what));
+        }
+    }
     if let Some(problem) = &status.problem {
         let icon = flipside_activity::icon(Severity::Error);
         let _ = write!(out, "\n{}", problem_text(&format!("{icon} "), problem));

@@ -38,6 +38,7 @@ pub(crate) async fn run(ctx: &Context, ask: Ask<'_>) -> Result<(), Failure> {
         confirm::demand(ctx)?;
     }
     let system = ctx.system(ask.system).await?;
+    refuse_in_action(&system)?;
     let before = ctx.status(&system).await?;
     if asks && !ctx.yes {
         allowed(&before, ask.command)?;
@@ -95,6 +96,20 @@ async fn keeps_checkpoint(ctx: &Context, status: &Status) -> Result<bool, Failur
     let path = format!("/v1/systems/{}/config", status.system);
     let staged: StagedConfig = ctx.client.get(&path).await?;
     Ok(staged.config.checkpoint)
+}
+
+/// Fault 59: a script that an operation runs cannot move that operation; waiting for its end would be waiting for itself.
+fn refuse_in_action(system: &SystemName) -> Result<(), Failure> {
+    let set = |name| std::env::var(name).ok();
+    if set("FLIPSIDE_ACTION").is_none()
+        || set("FLIPSIDE_SYSTEM").as_deref() != Some(system.as_str())
+    {
+        return Ok(());
+    }
+    let message = format!("`{system}` is busy: it is running this custom action");
+    Err(Problem::new(ProblemCode::Refused, message)
+        .advise("an action only looks, and tells by its exit value how the operation goes on")
+        .into())
 }
 
 /// Refuses before asking what the server would refuse after it.

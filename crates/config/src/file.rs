@@ -3,11 +3,12 @@
 //! A file is read in three passes, so that the most useful thing is said first: is it TOML, is its version known,
 //! are its keys and values right. `nest` walks over the files that it calls, `merge` puts their values together.
 
+use crate::actions::{self, Arguments, OwnBackup};
 use crate::load::MAX_FILE_BYTES;
 use crate::near::nearest;
 use crate::position::{Given, Source};
 use crate::values;
-use flipside_model::{DiskName, HealthCheck, Problem, ProblemCode, ServiceName};
+use flipside_model::{CustomAction, DiskName, HealthCheck, Problem, ProblemCode, ServiceName};
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -51,6 +52,31 @@ struct File {
     timeouts: TimeoutKeys,
     #[serde(default)]
     disks: Disks,
+    #[serde(default)]
+    action: Vec<Action>,
+    #[serde(default)]
+    log_backup: Backup,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Action {
+    pub(crate) file: Spanned<String>,
+    pub(crate) arguments: Option<Spanned<Arguments>>,
+    pub(crate) control_type: Spanned<String>,
+    pub(crate) timing: Option<Spanned<String>>,
+    pub(crate) limit: Option<Spanned<i64>>,
+    #[serde(rename = "where")]
+    pub(crate) place: Option<Spanned<String>>,
+    pub(crate) on_failure: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Backup {
+    pub(crate) directory: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(crate) logs: Strings,
 }
 
 #[derive(Default, Deserialize)]
@@ -167,6 +193,8 @@ pub(crate) struct Own {
     pub(crate) timeouts: Vec<(&'static str, Given<u32>)>,
     pub(crate) system_disks: Vec<Given<DiskName>>,
     pub(crate) data_disks: Vec<Given<DiskName>>,
+    pub(crate) actions: Vec<Given<CustomAction>>,
+    pub(crate) log_backup: OwnBackup,
 }
 
 /// What one file says about units that act by themselves.
@@ -215,6 +243,8 @@ pub(crate) fn read_own(source: Source<'_>) -> Result<Own, Problem> {
         checkpoint: file.checkpoint.as_ref().map(|c| source.given(c)),
         system_disks: values::disks(source, &file.disks.system, &[])?,
         data_disks: values::disks(source, &file.disks.data, &file.disks.system)?,
+        actions: actions::actions(source, &file.action)?,
+        log_backup: actions::log_backup(source, &file.log_backup)?,
     })
 }
 

@@ -5,6 +5,7 @@
 //! column; nothing is guessed.
 #![forbid(unsafe_code)]
 
+mod actions;
 mod edit;
 mod file;
 mod library;

@@ -8,7 +8,9 @@ use crate::file::OwnQuiesce;
 use crate::near::nearest;
 use crate::nest::Node;
 use crate::position::Given;
-use flipside_model::{HealthCheck, Problem, QUIESCE_UNITS, ServiceName};
+use flipside_model::{
+    CustomAction, HealthCheck, LogSelection, Problem, QUIESCE_UNITS, ServiceName,
+};
 
 /// A value with the file, by its place in the list of files, and the line that give it; none is the default.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,11 @@ pub(crate) struct Lists {
     pub(crate) accept_loss: Vec<Item<String>>,
     pub(crate) data_paths: Vec<Item<String>>,
     pub(crate) health: Vec<Item<HealthCheck>>,
+    /// In the order of the list; timing comes later (gap G.3.38).
+    pub(crate) actions: Vec<Item<CustomAction>>,
+    pub(crate) logs: Vec<Item<LogSelection>>,
+    /// The file's own, or else its first child's (gap G.3.37).
+    pub(crate) log_directory: Option<Item<String>>,
     /// None when no file says anything about it.
     pub(crate) quiesce: Option<Vec<Item<String>>>,
 }
@@ -53,6 +60,20 @@ pub(crate) fn merge(nodes: &[Node]) -> Result<Vec<Lists>, Problem> {
                 own(at, &node.own.health),
                 PartialEq::eq,
             ),
+            actions: union(
+                below.iter().map(|l| &l.actions),
+                own(at, &node.own.actions),
+                PartialEq::eq,
+            ),
+            logs: union(
+                below.iter().map(|l| &l.logs),
+                own(at, &node.own.log_backup.logs),
+                PartialEq::eq,
+            ),
+            log_directory: own(at, node.own.log_backup.directory.as_slice())
+                .into_iter()
+                .chain(below.iter().filter_map(|l| l.log_directory.clone()))
+                .next(),
             quiesce: quiesce(at, node, &below)?,
         };
         merged.push(lists);

@@ -7,7 +7,8 @@ use crate::nest::{Fetch, Node, Unfetched, walk};
 use crate::position::{Given, printable};
 use flipside_model::api::ConfigText;
 use flipside_model::{
-    AcceptLoss, ConfigFile, DiskName, Problem, ProblemCode, Timeouts, UpgradeConfig,
+    AcceptLoss, ActionPlace, ConfigFile, CustomAction, DiskName, LogBackup, OnFailure, Problem,
+    ProblemCode, Timeouts, Timing, UpgradeConfig,
 };
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -220,6 +221,11 @@ fn settings(own: &Own, lists: &Lists) -> UpgradeConfig {
         system_disks: own.system_disks.iter().map(|d| d.value.clone()).collect(),
         data_disks: own.data_disks.iter().map(|d| d.value.clone()).collect(),
         inherited: BTreeMap::new(),
+        actions: lists.actions.iter().map(|i| i.value.clone()).collect(),
+        log_backup: LogBackup {
+            directory: lists.log_directory.as_ref().map(|i| i.value.clone()),
+            logs: lists.logs.iter().map(|i| i.value.clone()).collect(),
+        },
         files: Vec::new(),
     }
 }
@@ -330,6 +336,24 @@ fn origins(
             .map(|i| (i.value.command.join(" "), i.from)),
     );
     list(
+        "action",
+        &mut lists
+            .actions
+            .iter()
+            .map(|i| (action_text(&i.value), i.from)),
+    );
+    list(
+        "log_backup.directory",
+        &mut lists
+            .log_directory
+            .iter()
+            .map(|i| (i.value.clone(), i.from)),
+    );
+    list(
+        "log_backup.logs",
+        &mut lists.logs.iter().map(|i| (i.value.to_string(), i.from)),
+    );
+    list(
         "quiesce",
         &mut quiesce.iter().map(|i| (i.value.clone(), i.from)),
     );
@@ -368,6 +392,26 @@ fn switches(own: &Own) -> [(&'static str, Option<&Given<bool>>); 2] {
         ("rehearsal", own.rehearsal.as_ref()),
         ("checkpoint", own.checkpoint.as_ref()),
     ]
+}
+
+/// An action on one line, with what differs from the defaults.
+fn action_text(action: &CustomAction) -> String {
+    let mut text = format!("{}: {}", action.control_type, action.shown());
+    let mut further = Vec::new();
+    if action.timing != Timing::Default {
+        further.push(action.timing.to_string());
+    }
+    further.extend(action.limit.map(|seconds| format!("limit {seconds} s")));
+    if action.place == ActionPlace::Host {
+        further.push("on the host".to_owned());
+    }
+    if action.on_failure == OnFailure::Warn {
+        further.push("a failure only warns".to_owned());
+    }
+    if !further.is_empty() {
+        text.push_str(&format!(" ({})", further.join(", ")));
+    }
+    text
 }
 
 /// The deadlines by the names of their keys.

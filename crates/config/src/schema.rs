@@ -3,7 +3,9 @@
 use crate::file::CONFIG_VERSION;
 use crate::nest::MAX_FILES;
 use crate::resolve::named;
-use flipside_model::{MAX_TIMEOUT_SECONDS, QUIESCE_UNITS, Timeouts};
+use flipside_model::{
+    ActionPlace, ControlType, MAX_TIMEOUT_SECONDS, OnFailure, QUIESCE_UNITS, Timeouts, Timing,
+};
 use serde_json::{Map, Value, json};
 
 /// The name under which the template expects the schema, in the directory of the file.
@@ -39,6 +41,21 @@ pub fn schema() -> Value {
             "quiesce": quiesce(),
             "health": health(),
             "timeouts": timeouts(),
+            "action": actions(),
+            "log_backup": {
+                "type": "object", "additionalProperties": false,
+                "description": "Logs saved from the Production Side in the merge.",
+                "properties": {
+                    "directory": {
+                        "type": "string", "pattern": "^/",
+                        "description": "A directory on a data or external disk of the guest; there is no default."
+                    },
+                    "logs": list(
+                        "\"system journal\", \"user journals\", and files or directories.",
+                        Some("^(system journal|user journals|/.*)$")
+                    )
+                }
+            },
             "disks": {
                 "type": "object", "additionalProperties": false,
                 "properties": {
@@ -105,6 +122,49 @@ fn health() -> Value {
                     "items": { "type": "string" },
                     "description": "Program, as an absolute path, and its arguments."
                 }
+            }
+        }
+    })
+}
+
+fn actions() -> Value {
+    let words =
+        |all: Vec<&str>, description: &str| json!({ "enum": all, "description": description });
+    let arguments = json!({ "type": "array", "items": { "type": "string" } });
+    json!({
+        "type": "array", "uniqueItems": true,
+        "description": "Custom actions: programs that run at fixed places of the upgrade, one after another.",
+        "items": {
+            "type": "object", "additionalProperties": false, "required": ["file", "control_type"],
+            "properties": {
+                "file": {
+                    "type": "string", "pattern": "^/",
+                    "description": "The program, as an absolute path; %NAME% is expanded."
+                },
+                "arguments": {
+                    "anyOf": [{ "type": "string" }, arguments],
+                    "description": "Its arguments: one text (quotes group words), or a list; %NAME% is expanded."
+                },
+                "control_type": words(
+                    ControlType::ALL.iter().map(|c| c.name()).collect(),
+                    "When it runs."
+                ),
+                "timing": words(
+                    Timing::ALL.iter().map(|t| t.name()).collect(),
+                    "The order of Advanced actions among themselves."
+                ),
+                "limit": {
+                    "type": "integer", "minimum": 1, "maximum": MAX_TIMEOUT_SECONDS,
+                    "description": "Seconds after which it is ended, with everything it started."
+                },
+                "where": words(
+                    ActionPlace::ALL.iter().map(|p| p.name()).collect(),
+                    "Where it lies and runs; guest by default."
+                ),
+                "on_failure": words(
+                    OnFailure::ALL.iter().map(|o| o.name()).collect(),
+                    "What its failure does; stop by default."
+                )
             }
         }
     })

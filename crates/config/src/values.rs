@@ -102,33 +102,40 @@ pub(crate) fn paths(
 ) -> Result<Vec<Given<String>>, Problem> {
     let mut paths: Vec<Given<String>> = Vec::new();
     for item in given {
-        let shown = item.get_ref().escape_debug();
-        if !item.get_ref().starts_with('/') {
-            return Err(source.refuse(
-                item.span(),
-                format!("`{shown}` in `{key}` is not an absolute path in the guest"),
-            ));
-        }
-        let parts: Vec<&str> = item
-            .get_ref()
-            .split('/')
-            .filter(|p| !p.is_empty())
-            .collect();
-        if parts.iter().any(|p| matches!(*p, "." | ".."))
-            || item.get_ref().contains(char::is_control)
-        {
-            return Err(source.refuse(
-                item.span(),
-                format!("`{shown}` in `{key}` has `.`, `..` or a control character in it"),
-            ));
-        }
-        let path = format!("/{}", parts.join("/"));
+        let path = path(source, key, item)?;
         if paths.iter().any(|p| p.value == path) {
             return Err(source.refuse(item.span(), format!("`{path}` is listed twice in `{key}`")));
         }
         paths.push(source.at(item.span(), path));
     }
     Ok(paths)
+}
+
+/// Checks an absolute path in the guest; doubled and trailing slashes are taken out.
+pub(crate) fn path(
+    source: Source<'_>,
+    key: &str,
+    item: &Spanned<String>,
+) -> Result<String, Problem> {
+    let shown = item.get_ref().escape_debug();
+    if !item.get_ref().starts_with('/') {
+        return Err(source.refuse(
+            item.span(),
+            format!("`{shown}` in `{key}` is not an absolute path in the guest"),
+        ));
+    }
+    let parts: Vec<&str> = item
+        .get_ref()
+        .split('/')
+        .filter(|p| !p.is_empty())
+        .collect();
+    if parts.iter().any(|p| matches!(*p, "." | "..")) || item.get_ref().contains(char::is_control) {
+        return Err(source.refuse(
+            item.span(),
+            format!("`{shown}` in `{key}` has `.`, `..` or a control character in it"),
+        ));
+    }
+    Ok(format!("/{}", parts.join("/")))
 }
 
 pub(crate) fn health(

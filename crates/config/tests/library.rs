@@ -236,6 +236,8 @@ fn the_schema_has_every_key_of_the_parser_and_no_other() {
         ("[[health]]\n@ = 1", "/properties/health/items"),
         ("[timeouts]\n@ = 1", "/properties/timeouts"),
         ("[disks]\n@ = 1", "/properties/disks"),
+        ("[[action]]\n@ = 1", "/properties/action/items"),
+        ("[log_backup]\n@ = 1", "/properties/log_backup"),
         (
             "children = [{ @ = 1 }]",
             "/properties/children/items/anyOf/1",
@@ -267,6 +269,7 @@ fn fits(schema: &Value, value: &Value) -> bool {
                 other => panic!("unknown type {other:?}"),
             },
             "const" => value == said,
+            "enum" => said.as_array().expect("a list").contains(value),
             "minimum" => value.as_i64() >= said.as_i64(),
             "maximum" => value.as_i64() <= said.as_i64(),
             "minLength" => value
@@ -285,6 +288,9 @@ fn fits(schema: &Value, value: &Value) -> bool {
                 Some("^/") => value.as_str().is_some_and(|s| s.starts_with('/')),
                 Some("^[^./][^/]*\\.Config$") => value.as_str().is_some_and(|s| {
                     s.ends_with(".Config") && !s.starts_with('.') && !s.contains('/')
+                }),
+                Some("^(system journal|user journals|/.*)$") => value.as_str().is_some_and(|s| {
+                    s.starts_with('/') || matches!(s, "system journal" | "user journals")
                 }),
                 other => panic!("unknown pattern {other:?}"),
             },
@@ -344,6 +350,15 @@ fn the_schema_accepts_what_the_parser_accepts_and_refuses_wrong_forms() {
         "version = 1\n[[health]]\ncommand = []",
         "version = 1\n[timeouts]\nsplit = 0",
         "version = 1\n[timeouts]\nmerge = 86401",
+        "version = 1\n[[action]]\nfile = \"/x\"",
+        "version = 1\n[[action]]\ncontrol_type = \"Backup\"",
+        "version = 1\n[[action]]\nfile = \"x\"\ncontrol_type = \"Backup\"",
+        "version = 1\n[[action]]\nfile = \"/x\"\ncontrol_type = \"backup\"",
+        "version = 1\n[[action]]\nfile = \"/x\"\ncontrol_type = \"Advanced\"\ntiming = \"early\"",
+        "version = 1\n[[action]]\nfile = \"/x\"\ncontrol_type = \"Advanced\"\nlimit = 0",
+        "version = 1\n[[action]]\nfile = \"/x\"\ncontrol_type = \"Advanced\"\nwhere = \"moon\"",
+        "version = 1\n[log_backup]\nlogs = [\"nginx\"]",
+        "version = 1\n[log_backup]\ndirectory = \"logs\"",
     ] {
         assert!(parse(Path::new("a.Config"), bad).is_err(), "{bad}");
         assert!(!fits(&schema, &as_json(bad)), "{bad}");

@@ -5,11 +5,12 @@ use crate::ledger::Ledger;
 use crate::monitor::{self, Monitor};
 use crate::operate::{self, enter};
 use crate::steps::decide;
-use crate::{devices, observe, power, rollback, status};
+use crate::{actions, devices, observe, power, rollback, status};
 use flipside_model::api::{Accepted, PowerAction};
 use flipside_model::{
-    Command, Entry, Fact, MachineId, OperationalState as O, Problem, ProblemCode, Record,
-    SessionId, Severity, Side, Status, SystemSpec, UpgradeConfig, UpgradeState as S, planted,
+    Command, Entry, Fact, MachineId, OperationalState as O, PinnedFile, Problem, ProblemCode,
+    Record, SessionId, Severity, Side, Status, SystemSpec, UpgradeConfig, UpgradeState as S,
+    planted,
 };
 use flipside_platform::{Ports, RunState};
 use flipside_session::{SessionState, law};
@@ -259,9 +260,9 @@ impl System {
         let cx = self.cx();
         let settings = cx.settings();
         cx.begin_stage(settings.timeouts.prepare);
-        let problem = match observe::check(cx, &settings).await {
-            Ok((_, 0)) => None,
-            Ok((_, errors)) => Some(
+        let problem = match self.checked(&settings).await {
+            Ok(0) => None,
+            Ok(errors) => Some(
                 Problem::new(
                     ProblemCode::NotReady,
                     format!("the readiness check found {errors} error(s)"),
@@ -288,6 +289,12 @@ impl System {
         })?;
         enter(cx, S::PrepareSplit, O::Busy, None)?;
         operate::run(cx).await
+    }
+
+    /// Judges readiness and runs the actions of the check, whatever was found before; returns how many errors there are.
+    async fn checked(&self, settings: &UpgradeConfig) -> Result<usize, Problem> {
+        let (_, errors) = observe::check(self.cx(), settings).await?;
+        Ok(errors + actions::check(self.cx()).await?)
     }
 
     fn spawn<F>(&self, operation: impl FnOnce(System) -> F)
@@ -363,6 +370,19 @@ impl System {
             operate::take_back_interrupted(cx).await?;
         }
         enter(cx, state.upgrade, O::Broken, Some(problem))
+    }
+
+    /// Takes changed files of custom actions for the ones that are meant, because the administrator says so (fault 60).
+    pub async fn accept_actions(&self) -> Result<Vec<PinnedFile>, Problem> {
+        let _one_at_a_time = self.shared.gate.lock().await;
+        let state = self.cx().state();
+        let why = match (state.session, state.operational) {
+            (None, _) => "no session is open: files are recorded when it begins",
+            (_, O::Busy) => "an operation is in progress",
+            _ => return actions::accept(self.cx()).await,
+        };
+        Err(Problem::new(ProblemCode::Refused, why)
+            .advise("`flipside status` tells the state of the session"))
     }
 
     // --- power ------------------------------------------------------------------------------------------------

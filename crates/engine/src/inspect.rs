@@ -2,7 +2,7 @@
 
 use crate::driver::System;
 use flipside_model::api::{PackageChange, ServiceListing, ServiceStatus};
-use flipside_model::{DiskMap, Package, Problem, ProblemCode, Side};
+use flipside_model::{DiskMap, LogSource, Package, Problem, ProblemCode, Side};
 use flipside_session::disk_map::{self, Sources};
 use std::collections::BTreeMap;
 
@@ -62,6 +62,12 @@ impl System {
     pub async fn packages(&self, side: Side) -> Result<Vec<Package>, Problem> {
         let machine = self.cx().machine(side)?;
         Ok(self.cx().ports.guest.packages(machine).await?)
+    }
+
+    /// The logs that a side has (LB-01).
+    pub async fn logs(&self, side: Side) -> Result<Vec<LogSource>, Problem> {
+        let machine = self.cx().machine(side)?;
+        Ok(self.cx().ports.guest.log_sources(machine).await?)
     }
 
     /// What the Upgrade Side has installed, removed or changed since the split.

@@ -5,6 +5,7 @@
 //! ([`operate`]). After a crash a step with an intent and no outcome is observed, never blindly repeated.
 #![forbid(unsafe_code)]
 
+mod actions;
 mod context;
 mod crash;
 mod devices;

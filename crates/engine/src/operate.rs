@@ -10,7 +10,8 @@ use crate::steps::{Seen, action};
 use flipside_model::{
     OperationalState, Problem, ProblemCode, Record, Severity, StepResult, UpgradeState, planted,
 };
-use flipside_session::{Step, Undo, deadline_seconds, law, plan};
+use flipside_session::actions::planned;
+use flipside_session::{Step, Undo, deadline_seconds, law};
 use tracing::{debug, warn};
 
 /// How a stage ended.
@@ -104,7 +105,7 @@ async fn run_stage(cx: &Cx, stage: UpgradeState) -> Result<StageEnd, Problem> {
     let state = cx.state();
     cx.begin_stage(deadline_seconds(stage, &state.settings().timeouts));
     let mut finished: Vec<Step> = Vec::new();
-    for step in plan(stage, &state.facts) {
+    for step in planned(&state) {
         if may_abort(stage) && cx.abort_requested() {
             return Ok(StageEnd::Aborted);
         }
@@ -150,6 +151,7 @@ async fn run_step(cx: &Cx, stage: UpgradeState, step: Step) -> Result<StepEnd, P
         write(cx, stage, intent.clone())?;
     }
     debug!(step = step.id(), attempt, "step begins");
+    crate::actions::end_leftover(cx).await?;
     let result = perform(cx, step, attempt).await;
     if late {
         write(cx, stage, intent)?;
@@ -256,7 +258,7 @@ async fn take_back(cx: &Cx, stage: UpgradeState, finished: &[Step]) -> Result<()
 /// Takes back what an interrupted first half of a merge left, so that the users are served while the operator decides.
 pub(crate) async fn take_back_interrupted(cx: &Cx) -> Result<(), Problem> {
     let state = cx.state();
-    let begun: Vec<Step> = plan(state.upgrade, &state.facts)
+    let begun: Vec<Step> = planned(&state)
         .into_iter()
         .filter(|s| state.attempts.contains_key(&s.name()))
         .collect();

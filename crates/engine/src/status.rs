@@ -3,8 +3,8 @@
 use crate::context::Cx;
 use crate::monitor::Seen;
 use flipside_model::{
-    DiskStatus, HardwareState, LegBook, LegPair, LegRole, LegStatus, MirrorStatus, StaleReason,
-    Status, UpgradeState,
+    ActionRun, DiskStatus, HardwareState, LegBook, LegPair, LegRole, LegStatus, LogSelection,
+    LogsSaved, MirrorStatus, StaleReason, Status, UpgradeState,
 };
 use flipside_session::{SessionState, Step, law};
 
@@ -36,6 +36,8 @@ pub(crate) fn compose(cx: &Cx, seen: &Seen, version: &str) -> Status {
         progress: cx.progress(),
         warnings: state.findings.0,
         errors: state.findings.1,
+        action: facts.action.as_ref().map(ActionRun::shown),
+        not_saved: not_saved(&state),
         disks: seen
             .book
             .as_ref()
@@ -62,6 +64,30 @@ fn checkpoint(state: &SessionState, book: &LegBook) -> Option<i64> {
     let kept = book.disks.iter().filter(|(_, p)| p.checkpoint().is_some());
     kept.filter_map(|(disk, _)| state.facts.checkpoints.get(disk).copied())
         .max()
+}
+
+/// LB-11, CM-11: what a commit loses although it was to be saved.
+fn not_saved(state: &SessionState) -> Vec<String> {
+    let backup = &state.settings().log_backup;
+    if state.upgrade != UpgradeState::Merge || backup.logs.is_empty() {
+        return Vec::new();
+    }
+    if backup.directory.is_none() {
+        let log = |log: &LogSelection| format!("{log}: no directory was given");
+        return backup.logs.iter().map(log).collect();
+    }
+    let lost = |saved: &LogsSaved| {
+        let copies = saved.lost().into_iter();
+        copies
+            .map(|c| format!("{}: {}", c.log, c.failure.as_deref().unwrap_or_default()))
+            .collect()
+    };
+    state
+        .facts
+        .logs_saved
+        .as_ref()
+        .map(lost)
+        .unwrap_or_default()
 }
 
 // SB-04 to SB-07; design section 7: Simplex only in Idle with a failed or absent leg, or nothing running.

@@ -20,6 +20,8 @@
 //! | `GET /v1/systems/NAME/services?side=…` | – | list of [`ServiceStatus`] |
 //! | `GET /v1/systems/NAME/services/all?side=…` | – | list of [`ServiceListing`] |
 //! | `GET /v1/systems/NAME/disks` | – | [`crate::DiskMap`] |
+//! | `GET /v1/systems/NAME/logs?side=…` | – | list of [`crate::LogSource`] |
+//! | `POST /v1/systems/NAME/actions/accept` | – | list of [`crate::PinnedFile`]: those that were changed |
 //! | `GET /v1/systems/NAME/packages?side=…` | – | list of [`crate::Package`] |
 //! | `GET /v1/systems/NAME/packages/changes` | – | list of [`PackageChange`] |
 //! | `GET /v1/systems/NAME/packages/verify?side=…` | – | list of [`crate::PackageFault`] |

@@ -1,6 +1,6 @@
 //! The resolved settings of one upgrade, frozen into the session at its start (CF-05, invariant 20).
 
-use crate::{DiskName, ServiceName};
+use crate::{CustomAction, DiskName, LogBackup, ServiceName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -146,6 +146,12 @@ pub struct UpgradeConfig {
     /// The child file that brought an item of the settings, by key and value; what is not here is the file's own (CF-34).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inherited: BTreeMap<String, String>,
+    /// Custom actions, in the order of the list: children first (gap G.3.38).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<CustomAction>,
+    /// Logs to save from the Production Side in the merge.
+    #[serde(default, skip_serializing_if = "LogBackup::is_empty")]
+    pub log_backup: LogBackup,
     /// The staging copy: the file and every file it calls, as they were read (CF-05). The first one is the parent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<ConfigFile>,

@@ -4,12 +4,14 @@
 //! mirror status) are produced here and nowhere else, exactly as the requirements quote them.
 #![forbid(unsafe_code)]
 
+mod action;
 pub mod api;
 mod command;
 mod config;
 mod disk;
 mod inventory;
 mod legbook;
+mod logs;
 mod names;
 mod outcome;
 pub mod planted;
@@ -22,6 +24,11 @@ mod status;
 mod system;
 mod volume;
 
+pub use action::{
+    ACTION_PATH, ActionContext, ActionEnd, ActionPlace, ActionResult, ActionRun, Captured,
+    ControlType, CustomAction, EXECUTE_CUSTOM_ACTIONS, FileKind, FileView, MAX_ACTION_OUTPUT,
+    OnFailure, PinnedFile, Timing, UpgradeRequest, action_key, in_order,
+};
 pub use command::Command;
 pub use config::{
     AcceptLoss, ConfigFile, DATA_PATHS, HealthCheck, MAX_TIMEOUT_SECONDS, QUIESCE_UNITS, Timeouts,
@@ -32,6 +39,7 @@ pub use inventory::{
     DeviceKind, GuestDevice, GuestMount, GuestSwap, Inventory, MAX_DEVICES, MAX_MOUNTS,
 };
 pub use legbook::{LegBook, LegEntry, LegPair, LegRole, StaleReason};
+pub use logs::{LogBackup, LogCopy, LogSelection, LogSource, LogsSaved};
 pub use names::{InvalidName, MachineId, ServiceName, SessionId, SystemName};
 pub use outcome::{
     Carried, Fact, ForkFigures, MountPoint, Outage, Package, ResyncFigures, SavedStartup,

@@ -1,6 +1,8 @@
 //! What steps find out and later steps need: facts, recorded in the journal.
 
-use crate::{DiskName, DiskRole, Leg, MachineId, Side};
+use crate::{
+    ActionEnd, ActionRun, DiskName, DiskRole, Leg, LogsSaved, MachineId, PinnedFile, Side,
+};
 use serde::{Deserialize, Serialize};
 
 /// Whether a unit starts at boot, as `systemctl is-enabled` says it.
@@ -176,4 +178,14 @@ pub enum Fact {
         /// What its package database looks like from outside.
         stamp: String,
     },
+    /// The files of the custom actions, as they are now; later entries for the same file count (fault 60).
+    Pinned(Vec<PinnedFile>),
+    /// A custom action is about to be started.
+    ActionStarted(Box<ActionRun>),
+    /// A custom action has ended.
+    ActionEnded(Box<ActionEnd>),
+    /// Stop Application actions ran on Production (true), or Start Application actions after them (false).
+    ActionsStopped(bool),
+    /// Logs of the Production Side were saved, or could not be.
+    LogsSaved(LogsSaved),
 }

@@ -102,6 +102,12 @@ pub struct Status {
     pub warnings: u32,
     /// Errors of the last readiness check.
     pub errors: u32,
+    /// The custom action that runs, by name (CA-22).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// What is lost when the session is committed now, and was to be saved (LB-11).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_saved: Vec<String>,
     /// Disks.
     pub disks: Vec<DiskStatus>,
     /// Pause of production at the last split, in milliseconds.

@@ -1,11 +1,11 @@
 //! The guest port: what flipside asks of an operating system. Linux with systemd implements it first; nothing in
 //! it assumes that (design section 7, last rows).
 
-use crate::{PortError, PortErrorKind, PortResult};
+use crate::{ActionRequest, FileView, LogRequest, PortError, PortErrorKind, PortResult};
 use async_trait::async_trait;
 use flipside_model::{
-    Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
-    SavedStartup, StartupType,
+    Condition, DiskName, HealthCheck, Inventory, LogCopy, LogSource, MachineId, MountPoint,
+    Package, PackageFault, SavedStartup, StartupType,
 };
 use std::time::Duration;
 
@@ -213,6 +213,23 @@ pub trait GuestPort: Send + Sync {
     async fn exec_poll(&self, id: MachineId, handle: u64) -> PortResult<ExecOutput>;
     /// Ends it.
     async fn exec_kill(&self, id: MachineId, handle: u64) -> PortResult<()>;
+
+    /// Describes files and directories, in the order asked.
+    async fn look_at(&self, id: MachineId, paths: &[String]) -> PortResult<Vec<FileView>>;
+    /// Starts a custom action; [`GuestPort::exec_poll`] follows it by the handle of the request, also in a later life of
+    /// the server. A program that was never started, or of which nothing is known, is `Absent` there.
+    async fn action_start(&self, id: MachineId, request: &ActionRequest) -> PortResult<()>;
+    /// Ends a custom action and every process that it started, however they were started: first by asking, after some
+    /// seconds by force. One that has ended is ended.
+    async fn action_kill(&self, id: MachineId, handle: u64) -> PortResult<()>;
+    /// Lists the logs that the guest has (LB-01).
+    async fn log_sources(&self, id: MachineId) -> PortResult<Vec<LogSource>>;
+    /// Remembers this moment in the guest: what is logged after it has to be saved (LB-02).
+    async fn mark_logs(&self, id: MachineId) -> PortResult<()>;
+    /// Copies what the selected logs got since the mark, everything when there is no mark; one answer for each log, in
+    /// the order asked. Copying twice leaves the later copy. Fails only when nothing could be tried at all.
+    async fn back_up_logs(&self, id: MachineId, request: &LogRequest) -> PortResult<Vec<LogCopy>>;
+
     /// Writes a file: opens (truncating) at offset 0, appends otherwise.
     async fn write_file(
         &self,

@@ -1,6 +1,6 @@
 //! The host port: what readiness asks of the host, and time for people.
 
-use crate::PortResult;
+use crate::{ActionRequest, ExecOutput, FileView, PortResult};
 use async_trait::async_trait;
 use flipside_model::{DiskName, Leg};
 
@@ -42,6 +42,17 @@ pub trait HostPort: Send + Sync {
     /// Checks that every leg is the file the book means, without following links (SP-18, fault 22); returns those that
     /// are not. Cheap enough to be asked before every opening.
     async fn check_legs(&self) -> PortResult<Vec<LegChange>>;
+
+    /// Describes files of the host, in the order asked; `flaw` also tells of directories that others could change.
+    async fn look_at(&self, paths: &[String]) -> PortResult<Vec<FileView>>;
+    /// Starts a custom action on the host: nothing of the server's environment or open files, a session of its own. It
+    /// outlives the server.
+    async fn action_start(&self, request: &ActionRequest) -> PortResult<()>;
+    /// Returns what an action printed since the last call, and its exit status once it ended. To a new life of the server
+    /// everything is told from the beginning. `Absent` when it was never started or nothing is known of it.
+    async fn action_poll(&self, handle: u64) -> PortResult<ExecOutput>;
+    /// Ends an action and every process that it started.
+    async fn action_kill(&self, handle: u64) -> PortResult<()>;
 }
 
 /// Wall-clock time for people; no decision depends on it.

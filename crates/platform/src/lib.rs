@@ -12,6 +12,7 @@
 //!   never act at once.
 #![forbid(unsafe_code)]
 
+mod action;
 mod book;
 mod disk;
 mod error;
@@ -25,9 +26,11 @@ mod side;
 
 pub mod conformance;
 
+pub use action::{ActionRequest, LogRequest};
 pub use book::{Lease, LegPort};
 pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView, Verified, VerifyProgress};
 pub use error::{PortError, PortErrorKind, PortResult};
+pub use flipside_model::{FileKind, FileView};
 pub use guest::{
     CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice,
     OpenFile, ServiceView, ShellStream, UnitStart,

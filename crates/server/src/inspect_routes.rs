@@ -1,4 +1,4 @@
-//! Requests that look at a side: services, packages, its condition; and its drive, keys, dump files.
+//! Requests that look at a side: services, packages, logs, its condition; and its drive, keys, dump files.
 
 use crate::answer::Answer;
 use crate::registry::Registry;
@@ -8,7 +8,7 @@ use flipside_model::api::{
     KeysRequest, MediaRequest, MediumStatus, PackageChange, ServiceListing, ServiceStatus,
     SideAccess,
 };
-use flipside_model::{Condition, DiskMap, Dump, Package, PackageFault, Side, Status};
+use flipside_model::{Condition, DiskMap, Dump, LogSource, Package, PackageFault, Side, Status};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -48,6 +48,15 @@ pub(crate) async fn disks(
 ) -> Answer<Json<DiskMap>> {
     let system = registry.get(&name).await?;
     Ok(Json(system.disk_map().await))
+}
+
+pub(crate) async fn logs(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<SideQuery>,
+) -> Answer<Json<Vec<LogSource>>> {
+    let system = registry.get(&name).await?;
+    Ok(Json(system.logs(query.side()).await?))
 }
 
 pub(crate) async fn packages(

@@ -52,6 +52,11 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
             get(inspect_routes::all_services),
         )
         .route("/v1/systems/{name}/disks", get(inspect_routes::disks))
+        .route("/v1/systems/{name}/logs", get(inspect_routes::logs))
+        .route(
+            "/v1/systems/{name}/actions/accept",
+            post(session_routes::accept_actions),
+        )
         .route("/v1/systems/{name}/packages", get(inspect_routes::packages))
         .route(
             "/v1/systems/{name}/packages/changes",

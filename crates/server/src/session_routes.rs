@@ -5,8 +5,8 @@ use crate::registry::Registry;
 use axum::Json;
 use axum::extract::{Path, State};
 use flipside_engine::Request;
-use flipside_model::Status;
 use flipside_model::api::{Accepted, PowerRequest, RestartRequest, SessionRequest, StagedConfig};
+use flipside_model::{PinnedFile, Status};
 use std::sync::Arc;
 
 pub(crate) async fn session(
@@ -67,6 +67,16 @@ pub(crate) async fn power(
     let done = tokio::spawn(async move { driven.power(action).await }).await;
     done.unwrap_or_else(|e| Err(crate::streams::lost(&e)))?;
     Ok(Json(system.fresh_status().await))
+}
+
+pub(crate) async fn accept_actions(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+) -> Answer<Json<Vec<PinnedFile>>> {
+    let system = registry.get(&name).await?;
+    let done = tokio::spawn(async move { system.accept_actions().await }).await;
+    let accepted = done.unwrap_or_else(|e| Err(crate::streams::lost(&e)))?;
+    Ok(Json(accepted))
 }
 
 pub(crate) async fn restart(

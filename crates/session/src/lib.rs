@@ -6,6 +6,7 @@
 //! and in tests.
 #![forbid(unsafe_code)]
 
+pub mod actions;
 pub mod disk_map;
 pub mod disks;
 pub mod law;

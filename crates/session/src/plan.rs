@@ -15,9 +15,9 @@ pub enum Undo {
 /// Returns the steps of a stage in order. Only an abort depends on what has happened so far.
 pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
     use Step::{
-        AbortAttach, AbortCheckpoint, AbortCloseData, AbortHoldDoor, AbortMirrors, AbortMount,
-        AbortOpenDoor, AbortRelease, AbortStartApps, AbortStopApps, CancelFork, CollectDumps,
-        EndUpgrade,
+        AbortActions, AbortAttach, AbortCheckpoint, AbortCloseData, AbortHoldDoor, AbortMirrors,
+        AbortMount, AbortOpenDoor, AbortRelease, AbortStartActions, AbortStartApps,
+        AbortStopActions, AbortStopApps, CancelFork, CollectDumps, EndUpgrade,
     };
     if stage != UpgradeState::Abort {
         let mut steps: Vec<Step> = Step::ALL
@@ -33,21 +33,34 @@ pub fn plan(stage: UpgradeState, facts: &Facts) -> Vec<Step> {
     let mut steps = vec![CancelFork];
     if facts.users_moved() {
         // The paused Production Side continues before anything else is tidied up: seconds count here.
-        steps.extend([AbortHoldDoor, AbortStopApps, AbortCloseData, AbortRelease]);
+        steps.extend([
+            AbortHoldDoor,
+            AbortStopActions,
+            AbortStopApps,
+            AbortCloseData,
+            AbortRelease,
+        ]);
         steps.extend([
             AbortCheckpoint,
             AbortAttach,
             AbortMount,
             AbortStartApps,
+            AbortStartActions,
             AbortOpenDoor,
             CollectDumps,
             EndUpgrade,
         ]);
     } else {
         // Production may have ended and boots from its own leg: then the door must lead to its new machine (fault 25).
-        steps.extend([CollectDumps, EndUpgrade, AbortAttach, AbortOpenDoor]);
+        steps.extend([CollectDumps, EndUpgrade, AbortAttach]);
+        if facts.actions_stopped {
+            // A merge was taken back, and what its Stop actions had stopped could not be started again (gap G.3.49).
+            steps.push(AbortStartActions);
+        }
+        steps.push(AbortOpenDoor);
     }
-    steps.push(AbortMirrors);
+    // A failing action must never stand between the administrator and redundancy.
+    steps.extend([AbortMirrors, AbortActions]);
     steps.retain(|step| facts.wants(*step));
     steps
 }
@@ -89,7 +102,11 @@ impl Step {
     pub fn undo(self) -> Undo {
         match self {
             Step::HoldDoor
+            | Step::StopProductionActions
             | Step::StopProductionApps
+            | Step::BackupActions
+            | Step::BackUpLogs
+            | Step::LeaveActions
             | Step::CloseProductionData
             | Step::ReleaseProduction
             | Step::KeepCheckpoint
@@ -106,7 +123,11 @@ impl Step {
         matches!(
             self,
             Step::HoldDoor
+                | Step::StopProductionActions
                 | Step::StopProductionApps
+                | Step::BackupActions
+                | Step::BackUpLogs
+                | Step::LeaveActions
                 | Step::CloseProductionData
                 | Step::ReleaseProduction
                 | Step::KeepCheckpoint
@@ -160,12 +181,19 @@ mod tests {
         let steps = plan(UpgradeState::Merge, &Facts::default());
         let order = [
             Step::HoldDoor,
+            Step::StopProductionActions,
             Step::StopProductionApps,
+            // MG-06: what is saved is saved before the unmount.
+            Step::BackupActions,
+            Step::BackUpLogs,
+            Step::LeaveActions,
             Step::CloseProductionData,
             Step::ReleaseProduction,
             Step::AttachUpgrade,
             Step::MountUpgrade,
+            Step::ArriveActions,
             Step::StartUpgradeApps,
+            Step::StartUpgradeActions,
             Step::Health,
             Step::OpenDoor,
         ];
@@ -215,7 +243,12 @@ mod tests {
         let steps = plan(UpgradeState::Commit, &Facts::default());
         assert_eq!(
             steps,
-            [Step::Decide, Step::EndProduction, Step::CommitMirrors]
+            [
+                Step::Decide,
+                Step::EndProduction,
+                Step::CommitMirrors,
+                Step::CommitActions
+            ]
         );
     }
 
@@ -260,16 +293,19 @@ mod tests {
                 [
                     Step::CancelFork,
                     Step::AbortHoldDoor,
+                    Step::AbortStopActions,
                     Step::AbortStopApps,
                     Step::AbortCloseData,
                     Step::AbortRelease,
                     Step::AbortAttach,
                     Step::AbortMount,
                     Step::AbortStartApps,
+                    Step::AbortStartActions,
                     Step::AbortOpenDoor,
                     Step::CollectDumps,
                     Step::EndUpgrade,
                     Step::AbortMirrors,
+                    Step::AbortActions,
                 ]
             );
         }
@@ -282,8 +318,21 @@ mod tests {
                 Step::AbortAttach,
                 Step::AbortOpenDoor,
                 Step::AbortMirrors,
+                Step::AbortActions,
             ]
         );
+    }
+
+    // Gap G.3.49: what a taken-back merge could not start again is started by the abort, before the users are let in.
+    #[test]
+    fn an_abort_starts_what_actions_had_stopped() {
+        let facts = Facts {
+            actions_stopped: true,
+            ..Facts::default()
+        };
+        let steps = plan(UpgradeState::Abort, &facts);
+        assert!(!steps.contains(&Step::AbortHoldDoor));
+        assert!(position(&steps, Step::AbortStartActions) < position(&steps, Step::AbortOpenDoor));
     }
 
     // Every step belongs to the plan of its stage, so that none is forgotten.

@@ -2,9 +2,9 @@
 
 use crate::{Step, law};
 use flipside_model::{
-    Carried, DiskName, DiskRole, Entry, Fact, ForkFigures, MachineId, MountPoint, OperationalState,
-    Outage, Package, Problem, Record, ResyncFigures, SavedStartup, SessionId, Severity, Side,
-    StepName, StepResult, UpgradeConfig, UpgradeState,
+    ActionRun, Carried, DiskName, DiskRole, Entry, Fact, ForkFigures, LogsSaved, MachineId,
+    MountPoint, OperationalState, Outage, Package, PinnedFile, Problem, Record, ResyncFigures,
+    SavedStartup, SessionId, Severity, Side, StepName, StepResult, UpgradeConfig, UpgradeState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -62,6 +62,16 @@ pub struct Facts {
     pub media: BTreeMap<Side, PathBuf>,
     /// Boot and package database of the Production Side when it was looked at last in this session.
     pub production_is: Option<(String, String)>,
+    /// The custom action that was started and has not ended.
+    pub action: Option<ActionRun>,
+    /// How often each action was started for each request on each side.
+    pub action_attempts: BTreeMap<String, u32>,
+    /// What the files of the custom actions were.
+    pub pinned: Vec<PinnedFile>,
+    /// Whether Stop Application actions ran on Production, and no Start Application actions after them.
+    pub actions_stopped: bool,
+    /// What became of the logs in the last merge.
+    pub logs_saved: Option<LogsSaved>,
 }
 
 impl Default for Facts {
@@ -91,6 +101,11 @@ impl Default for Facts {
             discard_data: false,
             media: BTreeMap::new(),
             production_is: None,
+            action: None,
+            action_attempts: BTreeMap::new(),
+            pinned: Vec::new(),
+            actions_stopped: false,
+            logs_saved: None,
         }
     }
 }
@@ -433,6 +448,27 @@ impl Facts {
             Fact::Committed => self.committed = true,
             Fact::Owner(side) => self.owner = *side,
             Fact::Heard(number) => self.heard = *number,
+            Fact::Pinned(files) => self.pin(files),
+            Fact::ActionStarted(run) => {
+                self.action_attempts.insert(run.key(), run.attempt);
+                self.action = Some((**run).clone());
+            }
+            Fact::ActionEnded(end) => {
+                self.action.take_if(|run| run.handle == end.handle);
+            }
+            Fact::ActionsStopped(stopped) => self.actions_stopped = *stopped,
+            Fact::LogsSaved(saved) => self.logs_saved = Some(saved.clone()),
+        }
+    }
+}
+
+impl Facts {
+    /// The last word about a file counts.
+    fn pin(&mut self, files: &[PinnedFile]) {
+        for file in files {
+            let same = |p: &PinnedFile| p.side == file.side && p.path == file.path;
+            self.pinned.retain(|p| !same(p));
+            self.pinned.push(file.clone());
         }
     }
 }

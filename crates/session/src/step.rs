@@ -36,6 +36,10 @@ steps! {
     FinalCheck = PrepareSplit, "prepare_split.check", "Final readiness check";
     /// Records what belongs where: data mounts, startup types (SV-02, SV-09).
     TakeStock = PrepareSplit, "prepare_split.take_stock", "Record data mounts and startup types";
+    /// Records what the files of the custom actions are (fault 60).
+    PinActions = PrepareSplit, "prepare_split.pin_actions", "Record the files of the custom actions";
+    /// Advanced actions with PrepareSplit (CA-14).
+    PrepareSplitActions = PrepareSplit, "prepare_split.actions", "Execute custom actions";
 
     /// Starts the process that will become the Upgrade Side.
     StartUpgrade = Split, "split.start_upgrade", "Start the Upgrade Side's machine";
@@ -45,6 +49,10 @@ steps! {
     Wake = Split, "split.wake", "Isolate and wake the Upgrade Side";
     /// Disables and gates the applications there (SV-02).
     Hold = Split, "split.hold", "Disable applications on the Upgrade Side";
+    /// Advanced actions with ExecuteSplit on both sides (CA-14, CA-15).
+    SplitActions = Split, "split.actions", "Execute custom actions";
+    /// Stop Application actions there (CA-12).
+    StopUpgradeActions = Split, "split.stop_actions", "Execute custom actions";
     /// Stops the applications there (SP-03).
     StopUpgradeApps = Split, "split.stop_apps", "Stop applications on the Upgrade Side";
     /// Closes and removes the throw-away copies of the data (SP-02).
@@ -52,6 +60,8 @@ steps! {
 
     /// Tests that a merge can work (RC-45).
     MergeCheck = PrepareMerge, "prepare_merge.check", "Check that the Upgrade Side can take over";
+    /// Advanced actions with PrepareMerge on both sides (CA-14).
+    PrepareMergeActions = PrepareMerge, "prepare_merge.actions", "Execute custom actions";
     /// Restores startup types behind the gates, before the outage (MG-15).
     PrepareRelease = PrepareMerge, "prepare_merge.release", "Restore startup types behind the gates";
     /// Ends a running resynchronisation of data disks.
@@ -61,8 +71,16 @@ steps! {
 
     /// Holds new connections and waits for requests in flight.
     HoldDoor = Merge, "merge.hold_door", "Hold new connections";
+    /// Stop Application actions on Production (CA-12).
+    StopProductionActions = Merge, "merge.stop_actions", "Execute custom actions";
     /// Stops the applications on Production (MG-04).
     StopProductionApps = Merge, "merge.stop_apps", "Stop applications on the Production Side";
+    /// Backup actions, while all disks are still there (CA-16, MG-06).
+    BackupActions = Merge, "merge.backup_actions", "Execute custom actions";
+    /// Copies the selected logs (LB-02, MG-06).
+    BackUpLogs = Merge, "merge.back_up_logs", "Save the logs of the Production Side";
+    /// Advanced actions with ExecuteMerge on the side that is left (CA-14).
+    LeaveActions = Merge, "merge.leave_actions", "Execute custom actions";
     /// Unmounts the data there (MG-05).
     CloseProductionData = Merge, "merge.close_data", "Unmount data on the Production Side";
     /// Takes disks and network from Production and pauses it.
@@ -73,8 +91,12 @@ steps! {
     AttachUpgrade = Merge, "merge.attach", "Give disks and network to the Upgrade Side";
     /// Lifts the gates and mounts.
     MountUpgrade = Merge, "merge.mount", "Mount data on the Upgrade Side";
+    /// Advanced actions with ExecuteMerge on the side that took over (CA-15).
+    ArriveActions = Merge, "merge.arrive_actions", "Execute custom actions";
     /// Starts the applications (MG-04).
     StartUpgradeApps = Merge, "merge.start_apps", "Start applications on the Upgrade Side";
+    /// Start Application actions there (CA-11, MG-15).
+    StartUpgradeActions = Merge, "merge.start_actions", "Execute custom actions";
     /// Waits for health.
     Health = Merge, "merge.health", "Check the health of the applications";
     /// Lets the users in.
@@ -86,11 +108,15 @@ steps! {
     EndProduction = Commit, "commit.end_production", "End the old Production Side";
     /// Starts the resynchronisation of all stale legs (CM-08).
     CommitMirrors = Commit, "commit.mirrors", "Start the resynchronisation";
+    /// Advanced actions with Commit, when redundancy is on its way (CA-14).
+    CommitActions = Commit, "commit.actions", "Execute custom actions";
 
     /// Gives up a fork that was not completed.
     CancelFork = Abort, "abort.cancel_fork", "Give up the fork";
     /// Holds new connections while the users move back.
     AbortHoldDoor = Abort, "abort.hold_door", "Hold new connections";
+    /// Stop Application actions on the Upgrade Side; a failure keeps nobody waiting (CA-12).
+    AbortStopActions = Abort, "abort.stop_actions", "Execute custom actions";
     /// Stops the applications on the Upgrade Side.
     AbortStopApps = Abort, "abort.stop_apps", "Stop applications on the Upgrade Side";
     /// Unmounts the data there.
@@ -109,10 +135,14 @@ steps! {
     AbortMount = Abort, "abort.mount", "Mount data on the Production Side";
     /// Starts what the merge stopped (G.49).
     AbortStartApps = Abort, "abort.start_apps", "Start applications on the Production Side";
+    /// Start Application actions there (design section 7).
+    AbortStartActions = Abort, "abort.start_actions", "Execute custom actions";
     /// Lets the users in again.
     AbortOpenDoor = Abort, "abort.open_door", "Let the users in";
     /// Starts the resynchronisation of all stale legs (AB-14).
     AbortMirrors = Abort, "abort.mirrors", "Start the resynchronisation";
+    /// Advanced actions with Abort, when the system is one again (CA-14).
+    AbortActions = Abort, "abort.actions", "Execute custom actions";
 
     /// Removes gates and saved state from the guest (FN-10).
     CleanGuest = Finish, "finish.guest", "Remove what the session left in the guest";
@@ -145,6 +175,13 @@ mod tests {
                 step.id()
             );
             assert_eq!(Step::find(&step.name()), Some(*step));
+            let actions = crate::actions::of_step(*step).is_some();
+            assert_eq!(
+                step.title() == flipside_model::EXECUTE_CUSTOM_ACTIONS,
+                actions,
+                "{}",
+                step.id()
+            );
             let prefix = step
                 .id()
                 .split('.')

@@ -39,6 +39,16 @@ pub(super) struct Program {
     exit: Option<i32>,
 }
 
+impl Program {
+    /// A program whose launcher the agent numbers so.
+    pub(super) fn launched(launcher: i64) -> Self {
+        Self {
+            launcher: Some(launcher),
+            ..Self::default()
+        }
+    }
+}
+
 /// A file that is being written.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -64,11 +74,11 @@ struct Position {
     position: u64,
 }
 
-fn scope(handle: u64) -> String {
+pub(super) fn scope(handle: u64) -> String {
     format!("flipside-exec-{handle:016x}")
 }
 
-fn folder(handle: u64) -> String {
+pub(super) fn folder(handle: u64) -> String {
     format!("/run/flipside/exec.{handle:016x}")
 }
 
@@ -111,10 +121,7 @@ impl LinuxGuest {
             .exec(&Exec::new("/bin/sh", arguments))
             .await
             .map_err(|e| self.link.error(id, LAUNCH.what, &e))?;
-        let program = Program {
-            launcher: Some(launcher),
-            ..Program::default()
-        };
+        let program = Program::launched(launcher);
         self.programs.lock().await.insert((id, handle), program);
         Ok(handle)
     }

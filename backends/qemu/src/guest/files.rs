@@ -97,7 +97,7 @@ pub(super) fn read(text: &str, survey: &Survey) -> Vec<OpenFile> {
 }
 
 /// Writes a device number as `8:1`.
-fn number(device: &str) -> String {
+pub(super) fn number(device: &str) -> String {
     let device: u64 = device.trim().parse().unwrap_or(0);
     let major = (device >> 8) & 0xfff | (device >> 32) & 0xffff_f000;
     let minor = device & 0xff | (device >> 12) & 0xffff_ff00;

@@ -8,6 +8,8 @@ pub(super) const PING: Duration = Duration::from_millis(1500);
 pub(super) const REACH: Duration = Duration::from_secs(10);
 /// A script that only looks; 0.1 to 1 s were measured under TCG, more on a host that is busy.
 pub(super) const LOOK: Duration = Duration::from_secs(30);
+/// Looking at files includes reading the programs among them: megabytes for a binary, on a disk that may be slow.
+pub(super) const LOOK_AT: Duration = Duration::from_secs(60);
 /// Listing a few thousand packages from a database that is not in memory, under TCG: 0.5 s were measured for 300.
 pub(super) const PACKAGES: Duration = Duration::from_secs(60);
 /// Comparing every installed file with its package: a gigabyte is read and hashed, under TCG at some 20 MB a second.

@@ -10,6 +10,7 @@
 //! (`Condition`). The flag is absent while the gates hold, so they survive every restart of the guest; creating it
 //! lifts all of them at once.
 
+mod actions;
 mod blocks;
 mod data;
 mod escape;
@@ -22,6 +23,7 @@ mod gates;
 mod inventory;
 mod limits;
 mod link;
+mod logs;
 mod packages;
 mod services;
 mod shell;
@@ -30,11 +32,13 @@ mod side;
 
 use async_trait::async_trait;
 use flipside_model::{
-    Condition, DiskName, HealthCheck, Inventory, MachineId, MountPoint, Package, PackageFault,
+    Condition, DiskName, FileView, HealthCheck, Inventory, LogCopy, LogSource, MachineId,
+    MountPoint, Package, PackageFault,
 };
 use flipside_platform::{
-    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice,
-    OpenFile, PortError, PortErrorKind, PortResult, ServiceView, ShellStream, UnitStart,
+    ActionRequest, CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet,
+    ListedService, LogRequest, Notice, OpenFile, PortError, PortErrorKind, PortResult, ServiceView,
+    ShellStream, UnitStart,
 };
 use flipside_qmp::Exec;
 use link::{Link, Script};
@@ -381,6 +385,30 @@ impl GuestPort for LinuxGuest {
         label: &str,
     ) -> PortResult<Box<dyn ShellStream>> {
         self.open_shell(id, size, label).await
+    }
+
+    async fn look_at(&self, id: MachineId, paths: &[String]) -> PortResult<Vec<FileView>> {
+        self.describe_files(id, paths).await
+    }
+
+    async fn action_start(&self, id: MachineId, request: &ActionRequest) -> PortResult<()> {
+        self.launch_action(id, request).await
+    }
+
+    async fn action_kill(&self, id: MachineId, handle: u64) -> PortResult<()> {
+        self.kill_action(id, handle).await
+    }
+
+    async fn log_sources(&self, id: MachineId) -> PortResult<Vec<LogSource>> {
+        self.list_logs(id).await
+    }
+
+    async fn mark_logs(&self, id: MachineId) -> PortResult<()> {
+        self.set_log_mark(id).await
+    }
+
+    async fn back_up_logs(&self, id: MachineId, request: &LogRequest) -> PortResult<Vec<LogCopy>> {
+        self.copy_logs(id, request).await
     }
 
     async fn write_file(

@@ -13,12 +13,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// The keys in the order in which they are shown, and what people call them.
-const SHOWN: [(&str, &str); 8] = [
+const SHOWN: [(&str, &str); 11] = [
     ("title", "Title"),
     ("comments", "Comments"),
     ("services", "Services"),
     ("data_paths", "Data paths"),
     ("accept_loss", "Accepted loss"),
+    ("action", "Actions"),
+    ("log_backup.directory", "Log directory"),
+    ("log_backup.logs", "Logs to save"),
     ("health", "Health"),
     ("quiesce", "Quiesced"),
     ("rehearsal", "Rehearsal"),

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(crate) mod abort;
+pub(crate) mod actions;
 pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod completion;
@@ -20,6 +21,7 @@ pub(crate) mod keys;
 pub(crate) mod log;
 pub(crate) mod log_export;
 pub(crate) mod log_item;
+pub(crate) mod logs;
 pub(crate) mod man;
 pub(crate) mod media;
 pub(crate) mod merge;
@@ -73,6 +75,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Wait(args) => wait::run(&ctx, args).await,
         Command::Services(args) => services::run(&ctx, args).await,
         Command::Packages(args) => packages::run(&ctx, args).await,
+        Command::Logs(args) => logs::run(&ctx, args).await,
+        Command::Actions(args) => actions::run(&ctx, args).await,
         Command::Status(args) => status::run(&ctx, args).await,
         Command::Log(args) => log::run(&ctx, args).await,
         Command::Demo(args) => demo::run(&ctx, args).await,

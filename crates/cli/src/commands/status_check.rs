@@ -118,6 +118,13 @@ fn judge(status: &Status, now: Duration) -> (Level, String) {
         // The line begins with it.
         found.push((Level::Warning, String::new()));
     }
+    if !status.not_saved.is_empty() {
+        // LB-11
+        found.push((
+            Level::Warning,
+            format!("{} logs not saved", status.not_saved.len()),
+        ));
+    }
     if let Some(age) = session_age(status, now).filter(|age| *age >= SESSION_LONG) {
         let hours = age.as_secs() / 3600;
         found.push((Level::Warning, format!("session open for {hours} hours")));

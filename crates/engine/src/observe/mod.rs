@@ -3,6 +3,7 @@
 //! One file per theme, as in `flipside_session::readiness`. A question that fails is a fact too: it ends up in the
 //! finding of its test, and no other test is missing because of it (RC-08).
 
+mod actions;
 mod disks;
 mod services;
 
@@ -62,6 +63,7 @@ pub(crate) async fn check(cx: &Cx, config: &UpgradeConfig) -> Result<(usize, usi
         services: services::running(cx, &guest, config).await,
         written: services::written(cx, &guest, config, &data).await,
         inventory,
+        prepared: actions::prepared(cx, &guest, config, &data).await,
     };
     let findings = readiness::judge(&seen);
     for finding in &findings {

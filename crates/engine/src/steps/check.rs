@@ -84,6 +84,8 @@ impl Action for MergeCheck {
         })?;
         services_exist(cx, upgrade).await?;
         legs_are_good(cx).await?;
+        crate::actions::check_files(cx).await?;
+        super::back_up_logs::check_directory(cx).await?;
         Ok(devices::refuse_changed(cx, |_, _| true).await?)
     }
 }

@@ -1,6 +1,7 @@
 //! The steps: one file each; a step that both Merge and Abort need takes the side as its parameter.
 
 mod attach;
+mod back_up_logs;
 mod cancel_fork;
 mod check;
 pub(crate) mod checkpoint;
@@ -20,6 +21,7 @@ mod prepare_release;
 mod release;
 mod remove_data;
 mod retire;
+mod run_actions;
 mod settle_mirrors;
 mod start_apps;
 mod start_upgrade;
@@ -146,6 +148,47 @@ pub(crate) fn action(step: Step) -> &'static dyn Action {
         },
         Step::AbortMirrors => &mirrors::StartMirrors {
             survivor: Side::Production,
+        },
+        Step::PinActions => &run_actions::PinActions,
+        Step::BackUpLogs => &back_up_logs::BackUpLogs,
+        Step::PrepareSplitActions => &run_actions::RunActions {
+            step: Step::PrepareSplitActions,
+        },
+        Step::SplitActions => &run_actions::RunActions {
+            step: Step::SplitActions,
+        },
+        Step::StopUpgradeActions => &run_actions::RunActions {
+            step: Step::StopUpgradeActions,
+        },
+        Step::PrepareMergeActions => &run_actions::RunActions {
+            step: Step::PrepareMergeActions,
+        },
+        Step::StopProductionActions => &run_actions::RunActions {
+            step: Step::StopProductionActions,
+        },
+        Step::BackupActions => &run_actions::RunActions {
+            step: Step::BackupActions,
+        },
+        Step::LeaveActions => &run_actions::RunActions {
+            step: Step::LeaveActions,
+        },
+        Step::ArriveActions => &run_actions::RunActions {
+            step: Step::ArriveActions,
+        },
+        Step::StartUpgradeActions => &run_actions::RunActions {
+            step: Step::StartUpgradeActions,
+        },
+        Step::CommitActions => &run_actions::RunActions {
+            step: Step::CommitActions,
+        },
+        Step::AbortStopActions => &run_actions::RunActions {
+            step: Step::AbortStopActions,
+        },
+        Step::AbortStartActions => &run_actions::RunActions {
+            step: Step::AbortStartActions,
+        },
+        Step::AbortActions => &run_actions::RunActions {
+            step: Step::AbortActions,
         },
         Step::CleanGuest => &clean::CleanGuest,
         Step::CleanHost => &clean::CleanHost,

@@ -30,6 +30,7 @@ impl Action for TakeStock {
         let mounts = cx.ports.guest.mounts(production, &data).await?;
         cx.ledger.fact(Fact::Mounts(mounts))?;
         note_packages(cx, production).await?;
+        mark_logs(cx, production).await?;
         let held = cx.ports.guest.startup(production, &cx.hold_set()).await?;
         cx.ledger.fact(Fact::Quiesced(held.quiesced))?;
         cx.ledger.fact(Fact::Startup(held.units))?;
@@ -77,6 +78,19 @@ async fn establish_roles(cx: &Cx, production: MachineId) -> Step {
         })?;
     }
     cx.ledger.fact(Fact::Roles(changed.into_iter().collect()))?;
+    Ok(())
+}
+
+/// Remembers in the guest from when on its logs are to be saved (LB-02). Without the mark they are saved as a whole.
+async fn mark_logs(cx: &Cx, production: MachineId) -> Step {
+    if cx.settings().log_backup.wanted().is_none() {
+        return Ok(());
+    }
+    if let Err(error) = cx.ports.guest.mark_logs(production).await {
+        let problem = Problem::from(error);
+        cx.ledger
+            .write(Record::problem(Severity::Warning, &problem))?;
+    }
     Ok(())
 }
 

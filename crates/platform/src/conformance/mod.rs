@@ -6,6 +6,7 @@
 //! when the fixture has none.
 
 mod bench;
+mod checks_actions;
 mod checks_disk;
 mod checks_fork;
 mod checks_guest;
@@ -43,7 +44,7 @@ macro_rules! checks {
 }
 
 /// Checks that need no operating system in the machine.
-const WITHOUT_GUEST: [Check; 31] = checks![
+const WITHOUT_GUEST: [Check; 32] = checks![
     checks_machine::an_unknown_machine_is_absent,
     checks_machine::starting_twice_is_starting_once,
     checks_machine::pausing_and_continuing_are_repeatable,
@@ -75,10 +76,11 @@ const WITHOUT_GUEST: [Check; 31] = checks![
     checks_side::the_console_is_for_one_at_a_time,
     checks_side::a_medium_is_inserted_and_ejected,
     checks_side::dump_files_are_numbered_and_kept,
+    checks_actions::actions_run_on_the_host,
 ];
 
 /// Checks that speak to an operating system.
-const WITH_GUEST: [Check; 15] = checks![
+const WITH_GUEST: [Check; 18] = checks![
     checks_guest::the_guest_answers_and_keeps_its_boot_id,
     checks_guest::services_and_mounts_are_described,
     checks_guest::disks_and_volumes_are_described,
@@ -89,6 +91,9 @@ const WITH_GUEST: [Check; 15] = checks![
     checks_guest::health_is_checked,
     checks_side::the_guest_tells_its_condition,
     checks_side::what_crashes_left_is_read,
+    checks_actions::files_are_described,
+    checks_actions::actions_run_in_the_guest,
+    checks_actions::logs_are_saved,
     checks_guest::a_paused_guest_is_silent,
     checks_hold::a_hold_keeps_services_down_until_lifted,
     checks_hold::a_hold_survives_a_restart_of_the_fork,

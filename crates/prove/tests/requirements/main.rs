@@ -1,7 +1,10 @@
 //! Rows of the requirements that a whole session proves on the simulated backend: what each command enters, what it
 //! touches and what it leaves alone.
 
+mod actions;
+mod actions_broken;
 mod broken;
+mod logs;
 mod mirrors;
 mod roles;
 mod sides;

@@ -7,10 +7,12 @@
 //! One file per theme, each with its own `RULES`; a new theme is a file, a line in [`THEMES`] and a field of
 //! [`Observed`] with a type of that file.
 
+mod actions;
 mod disks;
 mod machine;
 mod services;
 
+pub use actions::{ActionFile, Location, LogsSeen, Prepared, location, not_ready, unusable};
 use flipside_model::{DiskRole, Inventory, LegBook, Severity, SystemSpec, UpgradeConfig};
 pub use services::{ServiceSeen, WrittenFile};
 
@@ -67,6 +69,8 @@ pub struct Observed<'a> {
     pub services: Asked<Vec<ServiceSeen>>,
     /// Files that controlled services have open for writing on system disks.
     pub written: Asked<Vec<WrittenFile>>,
+    /// Custom actions and log backup.
+    pub prepared: Prepared,
 }
 
 /// Memory kept free beside the second machine, in MiB (design: the 300 MB margin).
@@ -130,7 +134,12 @@ fn asked<T>(
 }
 
 /// The tests by theme, each with the name under which it reports its result.
-const THEMES: [&[(&str, Rule)]; 3] = [machine::RULES, disks::RULES, services::RULES];
+const THEMES: [&[(&str, Rule)]; 4] = [
+    machine::RULES,
+    disks::RULES,
+    services::RULES,
+    actions::RULES,
+];
 
 fn rules() -> impl Iterator<Item = &'static (&'static str, Rule)> {
     THEMES.iter().flat_map(|theme| theme.iter())

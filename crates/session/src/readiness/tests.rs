@@ -6,7 +6,7 @@ use flipside_model::{
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-fn spec() -> SystemSpec {
+pub(super) fn spec() -> SystemSpec {
     SystemSpec {
         version: 1,
         layout: 1,
@@ -31,7 +31,7 @@ fn spec() -> SystemSpec {
     }
 }
 
-fn book(other: LegRole) -> LegBook {
+pub(super) fn book(other: LegRole) -> LegBook {
     let leg = |role| LegEntry {
         path: PathBuf::from("/x"),
         inode: 1,
@@ -55,7 +55,11 @@ fn book(other: LegRole) -> LegBook {
     }
 }
 
-fn good<'a>(spec: &'a SystemSpec, config: &'a UpgradeConfig, book: &'a LegBook) -> Observed<'a> {
+pub(super) fn good<'a>(
+    spec: &'a SystemSpec,
+    config: &'a UpgradeConfig,
+    book: &'a LegBook,
+) -> Observed<'a> {
     Observed {
         spec,
         config,
@@ -79,6 +83,7 @@ fn good<'a>(spec: &'a SystemSpec, config: &'a UpgradeConfig, book: &'a LegBook) 
         }]),
         written: Ok(Vec::new()),
         inventory: Ok(flipside_model::Inventory::default()),
+        prepared: Prepared::default(),
     }
 }
 
