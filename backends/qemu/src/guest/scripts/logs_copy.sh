@@ -3,6 +3,8 @@
 # shellcheck shell=sh
 target=$1 directory=$2 limit=$3
 shift 3
+# `cp --parents` sets what the folders on the way had by their paths from here.
+cd / || exit 70
 [ -d "$directory" ] || { echo "$directory is not there" >&2; exit 2; }
 mkdir -p -m 0700 -- "$target" || exit 71
 seconds
