@@ -111,6 +111,8 @@ pub(crate) struct Extras {
     /// Nodes of QEMU between the legs and their files: `FLIPSIDE_TEST_CHAIN`.
     pub(crate) chain: Option<String>,
     pub(crate) state_disk: Option<StateDisk>,
+    /// Sizes of further, empty data disks: `data1`, `data2` and so on.
+    pub(crate) data_disks: Vec<&'static str>,
 }
 
 /// The laboratory.
@@ -166,21 +168,20 @@ impl Lab {
     /// As `booted`, with what a test puts below flipside.
     pub(crate) fn booted_with(extras: impl FnOnce(&Path) -> Extras) -> Option<Self> {
         let images = images()?;
-        let mut lab = Self::with(extras);
+        let mut further = Vec::new();
+        let mut lab = Self::with(|dir| {
+            let mut extras = extras(dir);
+            further = std::mem::take(&mut extras.data_disks);
+            extras
+        });
         let image = |name: &str| images.join(name).display().to_string();
-        lab.ok(&[
-            "system",
-            "create",
-            NAME,
-            "--system-disk",
-            &image("mini.raw"),
-            "--data-disk",
-            &image("mini-data.raw"),
-            "--memory",
-            MEMORY,
-            "--publish",
-            &format!("{}:80", lab.port),
-        ]);
+        let (system, data) = (image("mini.raw"), image("mini-data.raw"));
+        let publish = format!("{}:80", lab.port);
+        let mut create = vec!["system", "create", NAME, "--system-disk", &system];
+        create.extend(["--data-disk", &data]);
+        create.extend(further.iter().flat_map(|size| ["--data-disk", size]));
+        create.extend(["--memory", MEMORY, "--publish", &publish]);
+        lab.ok(&create);
         lab.ok(&["system", "start", NAME]);
         lab.is_ready();
         lab.client = Some(Client::start(lab.port));

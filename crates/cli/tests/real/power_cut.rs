@@ -65,6 +65,7 @@ fn extras(dir: &Path) -> Extras {
         state_disk: missing
             .is_none()
             .then(|| StateDisk::mounted(dir, &dir.join("systems"))),
+        ..Extras::default()
     }
 }
 
