@@ -1,8 +1,8 @@
 //! What is read from a guest, opened to `crates/fuzzing`. Nothing in it may be believed to be true, and nothing may harm.
 
 use super::blocks::{Survey, depth};
-use super::{data, escape, files, fstab, inventory, show};
-use flipside_model::{DiskName, MAX_DEVICES, MAX_MOUNTS, MachineId};
+use super::{data, escape, files, fstab, inventory, show, windows};
+use flipside_model::{DiskName, Inventory, MAX_DEVICES, MAX_MOUNTS, MachineId};
 
 /// Says whether the guest's port takes a name as that of a unit.
 pub fn is_unit(name: &str) -> bool {
@@ -18,7 +18,8 @@ pub fn is_pattern(name: &str) -> bool {
 pub fn guest(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     survey(bytes, &text);
-    volumes(bytes);
+    volumes(&inventory::read(bytes));
+    windows_answers(bytes);
     table(bytes);
     units(&text);
     let words = escape::words(bytes);
@@ -72,8 +73,7 @@ fn survey(bytes: &[u8], text: &str) {
 }
 
 /// Disks and volumes: bounded, clean, what lies below first, and every name one of the list.
-fn volumes(bytes: &[u8]) {
-    let found = inventory::read(bytes);
+fn volumes(found: &Inventory) {
     assert!(found.devices.len() <= MAX_DEVICES && found.mounts.len() <= MAX_MOUNTS);
     let at = |name: &str| found.devices.iter().position(|d| d.name == name);
     for (index, device) in found.devices.iter().enumerate() {
@@ -110,6 +110,20 @@ fn volumes(bytes: &[u8]) {
     for swap in &found.swaps {
         harmless(&swap.path);
         assert!(swap.device.as_deref().is_none_or(|d| at(d).is_some()));
+    }
+}
+
+/// What PowerShell prints in a Windows guest.
+fn windows_answers(bytes: &[u8]) {
+    volumes(&windows::read_disks(bytes));
+    for service in windows::read_services(bytes) {
+        harmless(&service.unit);
+        harmless(&service.description);
+        harmless(&service.startup.0);
+    }
+    for program in windows::read_programs(bytes) {
+        harmless(&program.name);
+        harmless(&program.version);
     }
 }
 

@@ -29,6 +29,7 @@ mod services;
 mod shell;
 mod show;
 mod side;
+pub mod windows;
 
 use async_trait::async_trait;
 use flipside_model::{
