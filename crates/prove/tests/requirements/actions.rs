@@ -96,7 +96,7 @@ pub(super) fn logged(bench: &Bench, severity: Severity, text: &str) -> bool {
 // Appendix B, CA-11 to CA-16, CA-27 to CA-32: a whole session, run by run, with every value on the right side. MG-06, MG-15.
 // RC-35, CA-13: the Readiness Check action runs in the check before the session and never again.
 #[test]
-fn a_committed_session_runs_its_actions_as_the_table_says() {
+pub(super) fn a_committed_session_runs_its_actions_as_the_table_says() {
     run(|| async {
         let mut bench = with_each().await;
         let production = bench.world.serving().expect("serves");
@@ -200,7 +200,7 @@ fn an_abort_before_the_split_tells_the_advanced_actions() {
 
 // CA-17, CA-19, CA-20, CA-21: Early, Default, Late, each in the order of the list, one after another.
 #[test]
-fn timing_orders_the_actions_of_a_request() {
+pub(super) fn timing_orders_the_actions_of_a_request() {
     run(|| async {
         let mut actions = Vec::new();
         for (name, timing) in [
@@ -277,7 +277,7 @@ const WORKS: &str = "out done\nexit 0";
 // CA-35, CA-36, CA-37, TS-09, fault 56: the exact text, Broken, nothing behind it is run; corrected and accepted, Retry
 // runs the request's actions again and goes on.
 #[test]
-fn a_failing_action_breaks_the_request_and_a_retry_runs_it_again() {
+pub(super) fn a_failing_action_breaks_the_request_and_a_retry_runs_it_again() {
     run(|| async {
         let stop = ControlType::StopApplication;
         let actions = vec![
@@ -424,7 +424,7 @@ fn a_tolerated_failure_is_a_warning() {
 // Fault 57, CA-22, CA-23, gap G.1.14: one that hangs is ended at its own limit, with its output kept; without one the
 // stage's deadline applies. Meanwhile the session is Busy, and the action is named.
 #[test]
-fn a_hanging_action_is_named_and_ended_in_time() {
+pub(super) fn a_hanging_action_is_named_and_ended_in_time() {
     run(|| async {
         let files = [("/opt/hangs", "out begun\nsleep 100000")];
         let limited = CustomAction {

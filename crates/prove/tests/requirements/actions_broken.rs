@@ -6,7 +6,7 @@ use flipside_model::{ActionPlace, ActionResult, ControlType, CustomAction, Probl
 
 // Gap G.3.49, MG-14: a merge that fails before the disks moved starts again what its Stop actions had stopped.
 #[test]
-fn a_merge_taken_back_starts_what_it_had_stopped() {
+pub(super) fn a_merge_taken_back_starts_what_it_had_stopped() {
     run(|| async {
         let mut bench = with_each().await;
         let production = bench.world.serving().expect("serves");
@@ -97,7 +97,7 @@ fn an_abort_of_a_merge_does_not_wait_for_a_stop_action() {
 
 // Fault 58: a server that is ended in the middle of an action follows the same program on; it is not run twice.
 #[test]
-fn a_new_server_follows_the_action_that_runs() {
+pub(super) fn a_new_server_follows_the_action_that_runs() {
     run(|| async {
         let actions = vec![action("/opt/slow", ControlType::StopApplication)];
         let mut bench = bench(&[("/opt/slow", "out slow\nsleep 20\nexit 0")], actions).await;

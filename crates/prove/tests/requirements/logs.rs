@@ -87,7 +87,7 @@ fn a_failed_copy_is_seen_before_commit() {
 
 // LB-11: the same when the guest does not answer at all; every selected log is told.
 #[test]
-fn a_guest_that_saves_nothing_is_told_log_by_log() {
+pub(super) fn a_guest_that_saves_nothing_is_told_log_by_log() {
     run(|| async {
         let logs = [
             log("system journal", "journal"),

@@ -6,6 +6,8 @@ mod actions_broken;
 mod broken;
 mod logs;
 mod mirrors;
+#[cfg(feature = "planted")]
+mod planted_actions;
 mod roles;
 mod sides;
 mod states;
