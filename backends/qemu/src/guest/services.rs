@@ -60,7 +60,7 @@ impl LinuxGuest {
 
     /// All services: what systemd has loaded, and what only lies on the disk.
     pub(super) async fn list_all_services(&self, id: MachineId) -> PortResult<Vec<ListedService>> {
-        let out = self.link.script(id, &ALL, &[], limits::LOOK).await?;
+        let out = self.link.script(id, &ALL, &[], limits::PACKAGES).await?;
         Ok(all(&String::from_utf8_lossy(&out)))
     }
 

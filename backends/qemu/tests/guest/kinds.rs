@@ -13,7 +13,7 @@ const MASKED: &str = "flipside-masked.service";
 /// Makes the units in a folder of systemd's that is neither the packages' nor the administrator's.
 const MAKE: &str = "set -e; mkdir -p /usr/local/lib/systemd/system; cd /usr/local/lib/systemd/system
 for unit in sock static masked inst@; do
-    printf '[Service]\\nExecStart=sleep infinity\\n' >flipside-$unit.service
+    printf '[Service]\\nExecStart=tail -f /dev/null\\n' >flipside-$unit.service
 done
 printf '[Install]\\nWantedBy=multi-user.target\\n' >>flipside-inst@.service
 printf '[Socket]\\nListenStream=127.0.0.1:7777\\n[Install]\\nWantedBy=sockets.target\\n' >flipside-sock.socket
