@@ -69,13 +69,24 @@ impl Monitor {
 
     /// Runs until the task is dropped.
     pub(crate) async fn run(&self, cx: &Cx) {
-        // A dump may take a minute; nothing else waits for it.
-        tokio::join!(self.watch(cx), self.recover_crashes(cx));
+        // A dump may take a minute, and a guest its time to answer; nothing else waits for them.
+        tokio::join!(self.watch(cx), self.recover_crashes(cx), self.tend(cx));
     }
 
     /// Waits until the partner has crashed.
     pub(crate) async fn crash(&self) {
         self.crashed.notified().await;
+    }
+
+    /// Shows the log on the Upgrade Side, and looks what is done on the other one.
+    async fn tend(&self, cx: &Cx) {
+        loop {
+            tokio::time::sleep(IDLE_PERIOD).await;
+            self.teller.tell(cx, &self.seen()).await;
+            if let Err(problem) = self.neighbour.look(cx).await {
+                debug!(%problem, "the Production Side was not looked at");
+            }
+        }
     }
 
     async fn watch(&self, cx: &Cx) {
@@ -91,10 +102,6 @@ impl Monitor {
             }
             if let Err(problem) = self.notice_changes(cx).await {
                 warn!(%problem, "the legs could not be examined");
-            }
-            self.teller.tell(cx, &self.seen()).await;
-            if let Err(problem) = self.neighbour.look(cx).await {
-                debug!(%problem, "the Production Side was not looked at");
             }
             let busy = match mirrors::tick(cx).await {
                 Ok(open) => open,

@@ -24,7 +24,8 @@ type Answer = Response<BoxBody<Bytes, Infallible>>;
 pub(crate) async fn answer(world: &Arc<Mutex<World>>, request: Request<Incoming>) -> Answer {
     let method = request.method().as_str().to_owned();
     let uri = request.uri().to_string();
-    if uri.contains("/shell") {
+    let console = uri.contains("/console") && !uri.contains("/tail");
+    if uri.contains("/shell") || console {
         world
             .lock()
             .expect("held")
@@ -52,6 +53,10 @@ pub(crate) async fn answer(world: &Arc<Mutex<World>>, request: Request<Incoming>
         && let Some(refused) = &now.refuse
     {
         return problem(refused);
+    }
+    let below = format!("{method} {}", rest.get(2..).unwrap_or_default().join("/"));
+    if let Some(text) = now.canned.get(&below) {
+        return reply(StatusCode::OK, text.clone().into_bytes());
     }
     match (method.as_str(), rest.get(2).copied(), system) {
         ("GET", None, None) => json(&now.systems),

@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) refuse: Option<Problem>,
     /// What `config` answers.
     pub(crate) staged: Option<flipside_model::api::StagedConfig>,
+    /// Answers by method and the path below the system, such as `GET access`.
+    pub(crate) canned: std::collections::BTreeMap<String, String>,
     /// Lines that answer `run` and `create`.
     pub(crate) events: Vec<String>,
     /// Method, path and body of every request.
