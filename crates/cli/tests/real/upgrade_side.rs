@@ -23,7 +23,7 @@ fn ssh(lab: &Lab, side: &str, command: &str) -> Ended {
     let key = lab.dir.join("key").display().to_string();
     let line = format!(
         "HOME={0} XDG_STATE_HOME={0} exec \"$FLIPSIDE\" ssh {NAME} --side {side} -- -i {key} -o BatchMode=yes {command}",
-        lab.dir.display()
+        lab.dir.join("home").display()
     );
     let mut shell = std::process::Command::new("sh");
     shell
