@@ -1,8 +1,9 @@
 //! The CD drive: images are put in while no operation runs, in Idle and, in Split, on the Upgrade Side.
 //!
-//! What is in a drive is recorded, so that a start of the system puts it in again. The Upgrade Side begins with what the
-//! Production Side has, as its guest may have it mounted; from then on each side's drive is its own. A merge, a commit and
-//! an abort leave the drives alone: nothing of a session depends on them, and the medium belongs to the side.
+//! What is in a drive is recorded, so that a start of the system puts it in again. The Upgrade Side begins with an empty
+//! drive: QEMU takes the size of a disc that is put in before a fork for 0 (`max_lba` is set at a reset, and is not
+//! migrated), so the guest could not read it. A merge, a commit and an abort leave the drives alone: nothing of a session
+//! depends on them, and the medium belongs to the side.
 
 use crate::context::Cx;
 use crate::driver::System;

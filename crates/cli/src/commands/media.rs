@@ -13,8 +13,8 @@ const LONG: &str = "\
 Puts the image of a CD or DVD into the drive, read-only, or empties it: in Idle that of the system, in Split that of the \
 Upgrade Side. A restart of the guest or of the system keeps what is in it.
 
-At the split the Upgrade Side begins with what the Production Side has in its drive; from then on each side's drive is \
-its own. Merge, commit and abort leave the drives alone.";
+The Upgrade Side begins with an empty drive: unmount a disc before the split. Merge, commit and abort leave the drives \
+alone.";
 
 const EXAMPLES: &str = "\
 Examples:

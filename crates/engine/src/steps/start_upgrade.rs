@@ -5,7 +5,7 @@
 
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
-use crate::{devices, legs, media};
+use crate::{devices, legs};
 use async_trait::async_trait;
 use flipside_model::{DiskRole, Fact, MachineId, Side, planted};
 use flipside_platform::{DiskSource, RunState, StartMode, StartPlan};
@@ -70,12 +70,6 @@ impl Action for StartUpgrade {
             disks,
         };
         cx.ports.machine.start(upgrade, &plan).await?;
-        if let Some(image) = cx.facts().media.get(&Side::Production).cloned() {
-            let side = Side::Upgrade;
-            let image = Some(image);
-            cx.ledger.fact(Fact::Media { side, image })?;
-        }
-        media::restore(cx, Side::Upgrade, upgrade).await?;
         Ok(())
     }
 }
