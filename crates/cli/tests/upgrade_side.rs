@@ -1,7 +1,6 @@
 //! The commands about one side: SSH, console, keys, the CD drive, dump files, verification; against a server that says what
 //! the test wants.
 
-#[allow(dead_code, reason = "this file needs only a part of it")]
 mod fake;
 
 use fake::{Fake, ends, err, out};
