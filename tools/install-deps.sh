@@ -21,7 +21,7 @@ esac
 qemu=(qemu-system-x86 qemu-utils)
 # Firmware and network ROMs, the tools that build and boot the guest images, and those that the tests look around with.
 others=(ovmf seabios ipxe-qemu mmdebstrap e2fsprogs grub-pc-bin grub2-common fdisk xz-utils procps iproute2 cpio
-    libxml2-utils xsltproc)
+    nftables tcpdump libxml2-utils xsltproc)
 
 # Prints those of the given packages that are not installed.
 missing_of() {

@@ -28,8 +28,6 @@ const OPEN: &[(u32, &str)] = &[
         39,
         "not applicable: the fork copies memory while the guest runs, so no file system is ever frozen",
     ),
-    (49, "bridged networks come with issue 4"),
-    (50, "bridged networks come with issue 4"),
     (52, "a pair of hosts comes with issue 8"),
     (53, "a pair of hosts comes with issue 8"),
     (54, "a pair of hosts comes with issue 8"),

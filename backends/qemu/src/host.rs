@@ -42,6 +42,7 @@ impl HostPort for QemuSystem {
             memory_available_mib: memory_available()?,
             state_free_bytes: free_bytes(inner.paths.state())?,
             hypervisor: format!("QEMU {version}"),
+            running_hypervisor: self.running_version().await,
             hypervisor_bad,
             one_device: device_of(a)? == device_of(b)?,
             cpu_model: accelerator.cpu().to_owned(),
@@ -95,6 +96,18 @@ impl HostPort for QemuSystem {
 
     async fn action_kill(&self, handle: u64) -> PortResult<()> {
         self.kill_on_host(handle).await
+    }
+}
+
+impl QemuSystem {
+    /// The version of the QEMU in which the oldest machine of this system runs: the Production Side's.
+    async fn running_version(&self) -> Option<String> {
+        let id = *self.running().ok()?.first()?;
+        let conn = self.conn(id).await.ok()?;
+        let said = conn.query("query-version").await.ok()?;
+        let part = |name: &str| said.pointer(&format!("/qemu/{name}"))?.as_u64();
+        let (major, minor, micro) = (part("major")?, part("minor")?, part("micro")?);
+        Some(format!("QEMU {major}.{minor}.{micro}"))
     }
 }
 

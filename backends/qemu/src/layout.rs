@@ -16,6 +16,7 @@
 //! * **`queue`s of virtio-scsi are fixed**, because QEMU's default depends on the number of CPUs.
 //! * **No iothreads**: they break the root swap in 7.2 ("Different aio context").
 
+use crate::bridge::tap;
 use crate::nodes::{self, LegOpen};
 use crate::paths::MachinePaths;
 use crate::signs::APPENDING_LAYOUT;
@@ -282,11 +283,7 @@ impl Layout<'_> {
             "-netdev",
             "user,id=forked,ipv6=off,restrict=on,net=10.0.4.0/24",
         );
-        let mut production = String::from("user,id=prod,ipv6=off");
-        for (guest, host) in self.forwards {
-            production.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
-        }
-        line.option("-netdev", production);
+        line.option("-netdev", self.production());
         let ssh = self.ssh;
         line.option(
             "-netdev",
@@ -305,6 +302,20 @@ impl Layout<'_> {
                 json!({ "driver": "virtio-net-pci", "id": id, "netdev": netdev, "mac": mac, "romfile": "" }),
             );
         }
+    }
+
+    /// What the production card is connected to: the guest sees no difference.
+    fn production(&self) -> String {
+        if self.spec.network.bridge().is_some() {
+            // Made before, so that QEMU needs no right and runs no script.
+            let name = tap::name(self.spec, self.id);
+            return format!("tap,id=prod,ifname={name},script=no,downscript=no,vhost=off");
+        }
+        let mut production = String::from("user,id=prod,ipv6=off");
+        for (guest, host) in self.forwards {
+            production.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+        }
+        production
     }
 
     fn console(&self, line: &mut Line) {
@@ -362,4 +373,4 @@ fn socket(id: &str, path: PathBuf) -> String {
 
 #[cfg(test)]
 #[path = "layout_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -2,7 +2,7 @@ use super::*;
 use flipside_model::{DiskRole, DiskSpec, LegPaths, NetworkSpec, SystemName};
 use std::path::Path;
 
-fn spec() -> SystemSpec {
+pub(crate) fn spec() -> SystemSpec {
     let disk = |name: &str, role| DiskSpec {
         name: DiskName::new(name).expect("valid"),
         role,
@@ -32,11 +32,19 @@ fn spec() -> SystemSpec {
 }
 
 fn argv(id: u32, mode: StartMode, sources: &[(&str, DiskSource)]) -> Vec<String> {
-    argv_of(SystemSpec::LAYOUT, id, mode, sources)
+    argv_of(&of_layout(SystemSpec::LAYOUT), id, mode, sources)
 }
 
-fn argv_of(layout: u32, id: u32, mode: StartMode, sources: &[(&str, DiskSource)]) -> Vec<String> {
-    let spec = SystemSpec { layout, ..spec() };
+fn of_layout(layout: u32) -> SystemSpec {
+    SystemSpec { layout, ..spec() }
+}
+
+fn argv_of(
+    spec: &SystemSpec,
+    id: u32,
+    mode: StartMode,
+    sources: &[(&str, DiskSource)],
+) -> Vec<String> {
     let name = |n: &str| DiskName::new(n).expect("valid");
     let plan = StartPlan {
         mode,
@@ -45,7 +53,7 @@ fn argv_of(layout: u32, id: u32, mode: StartMode, sources: &[(&str, DiskSource)]
     let system = crate::paths::SystemPaths::new(Path::new("/s"), &spec.name).expect("fits");
     let paths = system.machine(MachineId(id));
     let layout = Layout {
-        spec: &spec,
+        spec,
         plan: &plan,
         id: MachineId(id),
         paths: &paths,
@@ -71,7 +79,7 @@ fn whole(layout: u32) -> Vec<String> {
         ("system0", DiskSource::Legs(both.clone())),
         ("data0", DiskSource::Legs(both)),
     ];
-    argv_of(layout, 1, boot(), &sources)
+    argv_of(&of_layout(layout), 1, boot(), &sources)
 }
 
 /// The command line of every layout, word for word. If this test fails, the layout of systems that exist changed:
@@ -113,6 +121,32 @@ fn devices(line: &[String]) -> Vec<Value> {
         }
     }
     devices
+}
+
+// Design 4: a bridge changes what the card is connected to, and nothing that the guest sees; each side has its own tap.
+#[test]
+fn a_bridge_changes_nothing_that_the_guest_sees() {
+    let disks = [("system0", DiskSource::Legs(vec![Leg::A, Leg::B]))];
+    let bridged = SystemSpec {
+        network: NetworkSpec::Bridge("br0".to_owned()),
+        ..of_layout(SystemSpec::LAYOUT)
+    };
+    let (user, first) = (
+        argv(1, boot(), &disks),
+        argv_of(&bridged, 1, boot(), &disks),
+    );
+    let second = argv_of(&bridged, 2, boot(), &disks);
+    assert_eq!(devices(&user), devices(&first));
+    assert_eq!(devices(&user), devices(&second));
+    let production = |line: &[String]| {
+        let netdevs = line.windows(2).filter(|w| w[0] == "-netdev");
+        let mut ours = netdevs.filter(|w| w[1].contains("id=prod"));
+        ours.next().expect("a network")[1].clone()
+    };
+    let tap =
+        |number| format!("tap,id=prod,ifname=fs0000000-{number},script=no,downscript=no,vhost=off");
+    assert_eq!(production(&first), tap(1));
+    assert_eq!(production(&second), tap(2));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod accel;
 mod action;
 mod blocks;
 mod book;
+pub mod bridge;
 mod carry;
 mod compare;
 mod conn;

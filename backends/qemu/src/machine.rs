@@ -48,7 +48,7 @@ impl MachinePort for QemuSystem {
                 Ok(MachineView {
                     run: RunState::Unresponsive,
                     disks: BTreeMap::new(),
-                    link_up: self.recorded_link(id),
+                    link_up: self.link_is_up(id),
                     accelerator,
                 })
             }
@@ -170,7 +170,7 @@ impl QemuSystem {
         }
         Ok(MachineView {
             // An incoming machine's card is not connected to anything that runs.
-            link_up: run != RunState::Incoming && self.recorded_link(id),
+            link_up: run != RunState::Incoming && self.link_is_up(id),
             run,
             disks,
             accelerator: None,
@@ -227,14 +227,17 @@ impl QemuSystem {
     pub(crate) async fn switch_link(&self, conn: &Conn, up: bool) -> PortResult<()> {
         let id = conn.launch.machine;
         if up {
+            self.join_bridge(id).await?;
             self.record_link(id, true)?;
+        } else {
+            self.leave_bridge(id).await?;
         }
         conn.run("set_link", json!({ "name": PRODUCTION_CARD, "up": up }))
             .await?;
         if !up {
-            self.record_link(id, false)?;
+            return self.record_link(id, false);
         }
-        Ok(())
+        self.announce(id).await
     }
 
     pub(crate) fn record_link(&self, id: MachineId, up: bool) -> PortResult<()> {
@@ -242,6 +245,11 @@ impl QemuSystem {
         // Not synced: after a power cut there is no process that it could be about.
         fs::write(&path, if up { "up" } else { "down" })
             .map_err(|e| error::file(&e, "write", &path))
+    }
+
+    /// Frames flow while the card has its link and the tap, where there is one, is on the bridge: the kernel's own word.
+    fn link_is_up(&self, id: MachineId) -> bool {
+        self.recorded_link(id) && self.is_joined(id)
     }
 
     /// A process without a record is one that was not started completely; anything unreadable counts as up.
@@ -266,6 +274,7 @@ impl QemuSystem {
             }
         }
         self.forget(id);
+        self.remove_tap(id).await?;
         let dir = self.files(id).dir().to_owned();
         match fs::remove_dir_all(&dir) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {

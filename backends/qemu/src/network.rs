@@ -14,7 +14,7 @@ use crate::guard::wire::{Command, Reply, Request, Started, line, port_error, rea
 use crate::paths::{SystemPaths, private_dir};
 use crate::process::{Identity, tail};
 use async_trait::async_trait;
-use flipside_model::{MachineId, SystemSpec};
+use flipside_model::{BridgeFacts, MachineId, SystemSpec};
 use flipside_platform::{
     DrainReport, NetworkPort, NetworkView, Note, PortError, PortErrorKind, PortResult,
 };
@@ -36,6 +36,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// What a deleted program is called by the kernel, for example after an upgrade of flipside itself.
 const DELETED: &str = " (deleted)";
+
+/// How long a guest may take to greet who comes over the private path: a second or two under emulation.
+const GREETING: Duration = Duration::from_secs(5);
 
 /// The network of one system: who owns it, and the front door that clients come through.
 #[derive(Debug)]
@@ -370,5 +373,23 @@ impl NetworkPort for UserNetwork {
 
     async fn open(&self, to: MachineId) -> PortResult<u64> {
         self.ask(Command::Open { machine: to }).await
+    }
+
+    async fn answers(&self, id: MachineId) -> PortResult<bool> {
+        let launch = crate::process::Launch::read(&self.paths.machine(id))?
+            .ok_or_else(|| PortError::absent(format!("machine {id} does not run")))?;
+        let greeting = async {
+            let address = (std::net::Ipv4Addr::LOCALHOST, launch.ssh);
+            let mut stream = tokio::net::TcpStream::connect(address).await.ok()?;
+            // A user-mode network accepts for everybody: only a word of the guest is an answer.
+            let mut word = [0; 4];
+            stream.read_exact(&mut word).await.ok()?;
+            (&word == b"SSH-").then_some(())
+        };
+        Ok(matches!(timeout(GREETING, greeting).await, Ok(Some(()))))
+    }
+
+    async fn bridge(&self) -> PortResult<Option<BridgeFacts>> {
+        Ok(None)
     }
 }

@@ -173,6 +173,7 @@ impl QemuSystem {
         };
         // An incoming card has the link of the machine it comes from; a booting one is lowered below.
         self.record_link(id, true)?;
+        self.make_tap(id).await?;
         // Written before the process exists, so that a crash right after leaves one that can be found.
         launch.write(&paths)?;
         process::spawn(&inner.options.program, &launch.argv, &paths.log()).await?;

@@ -5,7 +5,7 @@ use crate::state::State;
 use async_trait::async_trait;
 use flipside_model::{
     Condition, DiskName, FileView, HealthCheck, Inventory, LogCopy, LogSource, MachineId,
-    MountPoint, Package, PackageFault,
+    MountPoint, Package, PackageFault, Renewal, Surroundings,
 };
 use flipside_platform::{
     ActionRequest, CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet,
@@ -37,7 +37,7 @@ impl GuestPort for SimPorts {
         let name = format!("guest.ping.{id}");
         self.call(Class::Look, Some(id), name, |s, p| {
             let boot_id = s.guest(id, p)?.boot_id.clone();
-            let agent = "sim".to_owned();
+            let agent = "7.2.0".to_owned();
             Ok(GuestInfo { boot_id, agent })
         })
         .await
@@ -75,6 +75,28 @@ impl GuestPort for SimPorts {
                 startup: flipside_model::StartupType(file.startup.clone()),
             });
             Ok(listed.collect())
+        })
+        .await
+    }
+
+    async fn surroundings(&self, id: MachineId) -> PortResult<Surroundings> {
+        let name = format!("guest.surroundings.{id}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            Ok(s.options.surroundings.clone())
+        })
+        .await
+    }
+
+    async fn renew_lease(&self, id: MachineId, card: &str) -> PortResult<Renewal> {
+        let name = format!("guest.renew_lease.{id}.{card}");
+        self.call(Class::Look, Some(id), name, |s, p| {
+            s.guest(id, p)?;
+            let cards = &s.options.surroundings.cards;
+            if !cards.iter().any(|c| c.name == card) {
+                return Err(PortError::absent("The guest has no such card."));
+            }
+            Ok(s.options.renewal.clone())
         })
         .await
     }

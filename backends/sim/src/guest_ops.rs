@@ -21,6 +21,7 @@ impl State {
             exists: file.is_some(),
             active: guest.is_some_and(|g| g.active.contains(unit)),
             startup: StartupType(file.map_or(String::new(), |f| f.startup.clone())),
+            refuses_stop: false,
             gated: c.gated(unit),
             alias_of: None,
         }

@@ -3,7 +3,7 @@
 use crate::call::{Class, SimPorts};
 use crate::state::{Part, State};
 use async_trait::async_trait;
-use flipside_model::{MachineId, planted};
+use flipside_model::{BridgeFacts, MachineId, planted};
 use flipside_platform::{DrainReport, NetworkPort, NetworkView, PortError, PortResult};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -157,6 +157,21 @@ impl NetworkPort for SimPorts {
             let busy = s.door.busy;
             s.door_command(&DoorCommand::Cut);
             Ok(busy)
+        })
+        .await
+    }
+
+    async fn answers(&self, id: MachineId) -> PortResult<bool> {
+        let name = format!("network.answers.{id}");
+        self.call(Class::Look, Some(id), name, |s, _| {
+            Ok(s.options.private_path)
+        })
+        .await
+    }
+
+    async fn bridge(&self) -> PortResult<Option<BridgeFacts>> {
+        self.call(Class::Look, None, "network.bridge".to_owned(), |s, _| {
+            Ok(s.options.bridge.clone())
         })
         .await
     }

@@ -2,8 +2,8 @@
 
 use crate::files::BookCut;
 use flipside_model::{
-    DiskName, DiskRole, DiskSpec, Firmware, LegPaths, LogSelection, LogSource, MountPoint,
-    NetworkSpec, Publish, SystemName, SystemSpec,
+    BridgeFacts, DiskName, DiskRole, DiskSpec, Firmware, GuestCard, LegPaths, LogSelection,
+    LogSource, MountPoint, NetworkSpec, Publish, Renewal, Surroundings, SystemName, SystemSpec,
 };
 use flipside_platform::{ExecOutput, HostFacts};
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,6 +136,14 @@ pub struct SimOptions {
     pub logs: Vec<LogSource>,
     /// What the host says of itself.
     pub facts: HostFacts,
+    /// The bridge that the network is on, if it is on one.
+    pub bridge: Option<BridgeFacts>,
+    /// What every guest says of its surroundings.
+    pub surroundings: Surroundings,
+    /// What becomes of a lease that is renewed.
+    pub renewal: Renewal,
+    /// Whether guests are reached over the private path.
+    pub private_path: bool,
 }
 
 fn log(log: LogSelection) -> LogSource {
@@ -184,11 +192,16 @@ impl Default for SimOptions {
                 memory_available_mib: 65_536,
                 state_free_bytes: 1 << 40,
                 hypervisor: "sim 1".to_owned(),
+                running_hypervisor: None,
                 hypervisor_bad: None,
                 one_device: false,
                 cpu_model: "sim".to_owned(),
                 not_forkable: None,
             },
+            bridge: None,
+            surroundings: surroundings(),
+            renewal: Renewal::Renewed,
+            private_path: true,
         }
     }
 }
@@ -242,7 +255,7 @@ pub fn example_spec(system_disks: usize, data_disks: usize) -> SystemSpec {
         cpus: 1,
         firmware: Firmware::Bios,
         network: NetworkSpec::User,
-        mac: "52:54:00:f1:1b:01".to_owned(),
+        mac: MAC.to_owned(),
         publish: vec![Publish {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             host_port: 8080,
@@ -253,5 +266,26 @@ pub fn example_spec(system_disks: usize, data_disks: usize) -> SystemSpec {
             .map(|i| disk(DiskRole::System, i))
             .chain((0..data_disks).map(|i| disk(DiskRole::Data, i)))
             .collect(),
+    }
+}
+
+/// The address of the production card of a simulated system.
+const MAC: &str = "52:54:00:f1:1b:01";
+
+/// A guest of which readiness has nothing to tell.
+fn surroundings() -> Surroundings {
+    let card = GuestCard {
+        name: "eth0".to_owned(),
+        mac: MAC.to_owned(),
+        physical: true,
+        master: None,
+        addresses: vec!["10.0.2.15/24".to_owned()],
+        dhcp: true,
+    };
+    Surroundings {
+        cards: vec![card],
+        logins: vec!["ssh.service".to_owned()],
+        administrators: vec!["root".to_owned()],
+        ..Surroundings::default()
     }
 }

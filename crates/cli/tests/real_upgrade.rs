@@ -3,6 +3,8 @@
 
 #![allow(clippy::print_stdout)]
 
+#[path = "real/bridge.rs"]
+mod bridge;
 #[path = "real/checkpoint.rs"]
 mod checkpoint;
 #[path = "real/kill_tests.rs"]

@@ -103,16 +103,32 @@ pub fn parse_mac(given: &str) -> Result<String, Problem> {
     Ok(given.to_ascii_lowercase())
 }
 
-/// Parses a production network: `user`; `bridge=BR` is refused until bridges are supported.
+/// The longest name of a network device, in bytes, as the kernel has it.
+const MAX_DEVICE_NAME: usize = 15;
+
+/// Parses a production network: `user`, or `bridge=BR` with the name of a bridge of the host.
 pub fn parse_network(given: &str) -> Result<NetworkSpec, Problem> {
+    let refuse = |why: &str| {
+        usage(format!(
+            "`{}` is not a network: {why}",
+            given.escape_debug()
+        ))
+        .advise("write `user`, or `bridge=BR` with the name of a bridge of the host, such as `bridge=br0`")
+    };
     match given.split_once('=') {
         None if given == "user" => Ok(NetworkSpec::User),
-        Some(("bridge", _)) => Err(
-            usage("bridge networks come with a later release".to_owned())
-                .advise("use `--network user` with `--publish HOSTPORT:GUESTPORT`"),
-        ),
-        _ => Err(
-            usage(format!("`{}` is not a network", given.escape_debug())).advise("write `user`"),
-        ),
+        Some(("bridge", name)) => {
+            let letters = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+            if name.is_empty() || name.len() > MAX_DEVICE_NAME {
+                return Err(refuse("the name of a bridge has 1 to 15 characters"));
+            }
+            if !name.chars().all(letters) || name.starts_with(['-', '.']) {
+                return Err(refuse(
+                    "the name of a bridge has letters, digits, `.`, `_` and `-`",
+                ));
+            }
+            Ok(NetworkSpec::Bridge(name.to_owned()))
+        }
+        _ => Err(refuse("it is neither")),
     }
 }

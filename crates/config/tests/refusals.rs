@@ -434,13 +434,20 @@ fn sizes_ports_and_addresses() {
         assert!(parse_mac(bad).is_err(), "{bad}");
     }
     assert_eq!(parse_network("user").ok(), Some(NetworkSpec::User));
-    assert!(
-        parse_network("bridge=br0")
-            .expect_err("later")
-            .message
-            .contains("later release")
-    );
-    assert!(parse_network("tap").is_err());
+    let bridge = NetworkSpec::Bridge("br-lan.7".to_owned());
+    assert_eq!(parse_network("bridge=br-lan.7").ok(), Some(bridge));
+    for bad in [
+        "tap",
+        "bridge",
+        "bridge=",
+        "bridge=sixteen-letters-",
+        "bridge=a b",
+        "bridge=../x",
+        "bridge=-x",
+        "bridge=br0,up",
+    ] {
+        assert!(parse_network(bad).is_err(), "{bad}");
+    }
 }
 
 // Found by fuzzing: what a message quotes must not break a line of the server's log.

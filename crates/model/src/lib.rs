@@ -13,6 +13,7 @@ mod inventory;
 mod legbook;
 mod logs;
 mod names;
+mod network;
 mod outcome;
 pub mod planted;
 mod problem;
@@ -21,6 +22,7 @@ mod severity;
 mod side;
 mod state;
 mod status;
+mod surroundings;
 mod system;
 mod volume;
 
@@ -41,6 +43,7 @@ pub use inventory::{
 pub use legbook::{LegBook, LegEntry, LegPair, LegRole, StaleReason};
 pub use logs::{LogBackup, LogCopy, LogSelection, LogSource, LogsSaved};
 pub use names::{InvalidName, MachineId, ServiceName, SessionId, SystemName};
+pub use network::{BridgeFacts, Uplink};
 pub use outcome::{
     Carried, Fact, ForkFigures, MountPoint, Outage, Package, ResyncFigures, SavedStartup,
     StartupType,
@@ -51,5 +54,6 @@ pub use severity::Severity;
 pub use side::{Condition, Dump, KeySequence, PackageFault};
 pub use state::{HardwareState, OperationalState, PartnerState, Side, UpgradeState};
 pub use status::{DiskStatus, LegStatus, Progress, Status};
+pub use surroundings::{GuestCard, RemoteStorage, Renewal, Surroundings};
 pub use system::{DiskSpec, Firmware, LegPaths, NetworkSpec, Publish, SystemSpec};
 pub use volume::{DiskKind, DiskMap, MapDisk, Segment, Volume, VolumeColour};

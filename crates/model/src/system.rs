@@ -21,6 +21,18 @@ pub enum Firmware {
 pub enum NetworkSpec {
     /// A user-mode network for each side behind the front door; needs no privilege.
     User,
+    /// A bridge of the host, which each side's card joins through a tap while it owns the network.
+    Bridge(String),
+}
+
+impl NetworkSpec {
+    /// The bridge, if that is what it is.
+    pub fn bridge(&self) -> Option<&str> {
+        match self {
+            Self::User => None,
+            Self::Bridge(name) => Some(name),
+        }
+    }
 }
 
 /// A port of the guest that the front door publishes on the host.

@@ -5,7 +5,7 @@ use crate::{ActionRequest, FileView, LogRequest, PortError, PortErrorKind, PortR
 use async_trait::async_trait;
 use flipside_model::{
     Condition, DiskName, HealthCheck, Inventory, LogCopy, LogSource, MachineId, MountPoint,
-    Package, PackageFault, SavedStartup, StartupType,
+    Package, PackageFault, Renewal, SavedStartup, StartupType, Surroundings,
 };
 use std::time::Duration;
 
@@ -27,6 +27,8 @@ pub struct ServiceView {
     pub exists: bool,
     /// Whether it runs.
     pub active: bool,
+    /// Whether it refuses to be stopped by hand.
+    pub refuses_stop: bool,
     /// Its startup type.
     pub startup: StartupType,
     /// Whether a gate holds it.
@@ -145,6 +147,10 @@ pub trait GuestPort: Send + Sync {
     async fn mounts(&self, id: MachineId, disks: &[DiskName]) -> PortResult<Vec<MountPoint>>;
     /// Describes disks, partitions, volumes, mounts and swap in one look; changes nothing (DK-01, RC-53).
     async fn inventory(&self, id: MachineId) -> PortResult<Inventory>;
+    /// Says what readiness asks of the guest's surroundings; read-only.
+    async fn surroundings(&self, id: MachineId) -> PortResult<Surroundings>;
+    /// Asks the DHCP server of a card of the guest to renew its lease. The address stays, whatever comes of it (RC-53).
+    async fn renew_lease(&self, id: MachineId, card: &str) -> PortResult<Renewal>;
     /// Lists installed packages by name.
     async fn packages(&self, id: MachineId) -> PortResult<Vec<Package>>;
     /// Compares the installed packages' files with what was installed: changed, missing (VC-08). It reads everything.

@@ -13,6 +13,8 @@ pub struct HostFacts {
     pub state_free_bytes: u64,
     /// Version of the hypervisor, such as `QEMU 7.2.22`.
     pub hypervisor: String,
+    /// Version that the machine which runs now was started with; none when none runs, or when it does not say.
+    pub running_hypervisor: Option<String>,
     /// Why this hypervisor must not be used, if so.
     pub hypervisor_bad: Option<String>,
     /// Whether both enclosures lie on one physical device.

@@ -2,7 +2,7 @@
 
 use crate::PortResult;
 use async_trait::async_trait;
-use flipside_model::{MachineId, Severity};
+use flipside_model::{BridgeFacts, MachineId, Severity};
 
 /// Who gets the clients' connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +56,10 @@ pub trait NetworkPort: Send + Sync {
     async fn cut(&self) -> PortResult<u64>;
     /// Sends held and new connections to this machine. Returns for how long connections were held, in milliseconds.
     async fn open(&self, to: MachineId) -> PortResult<u64>;
+    /// Says whether somebody answers for remote access (SSH) on the private path to a machine; read-only.
+    async fn answers(&self, id: MachineId) -> PortResult<bool>;
+    /// Looks at the bridge of the host that the network is on, none where it is on no bridge; read-only.
+    async fn bridge(&self) -> PortResult<Option<BridgeFacts>>;
     /// Returns what the platform did by itself after the note of this number, the oldest first, a bounded number.
     async fn notes(&self, after: u64) -> Vec<Note> {
         let _ = after;

@@ -1,5 +1,6 @@
 //! The one list of backends: where a definition becomes ports. A further platform is one more arm here.
 
+use flipside_backend_qemu::bridge::BridgeNetwork;
 use flipside_backend_qemu::guest::LinuxGuest;
 use flipside_backend_qemu::network::UserNetwork;
 use flipside_backend_qemu::open_system;
@@ -19,8 +20,10 @@ impl Clock for WallClock {
 /// Opens the ports of a system; starts nothing.
 pub(crate) fn open(spec: &SystemSpec, state_dir: &Path) -> Result<Ports, Problem> {
     let qemu = open_system(spec.clone(), state_dir)?;
+    let guard = UserNetwork::new(spec.clone(), state_dir)?;
     let network: Arc<dyn NetworkPort> = match spec.network {
-        NetworkSpec::User => Arc::new(UserNetwork::new(spec.clone(), state_dir)?),
+        NetworkSpec::User => Arc::new(guard),
+        NetworkSpec::Bridge(_) => Arc::new(BridgeNetwork::new(guard, qemu.clone())),
     };
     let (agents, shells) = (qemu.clone(), qemu.clone());
     let guest = LinuxGuest::new(move |id| agents.reach(id).ok().flatten().map(|r| r.agent))

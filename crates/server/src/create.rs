@@ -6,12 +6,13 @@ use crate::streams::{channel, lines};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use flipside_backend_qemu::bridge::usable;
 use flipside_backend_qemu::{DiskContent, create_disk, open_system};
 use flipside_config::{parse_mac, parse_network, parse_publish};
 use flipside_model::api::{CreateEvent, CreateRequest, DiskSourceSpec};
 use flipside_model::{
-    DiskName, DiskRole, DiskSpec, Leg, LegBook, LegEntry, LegPair, LegPaths, LegRole, Problem,
-    ProblemCode, Progress, Publish, SystemSpec,
+    DiskName, DiskRole, DiskSpec, Leg, LegBook, LegEntry, LegPair, LegPaths, LegRole, NetworkSpec,
+    Problem, ProblemCode, Progress, Publish, SystemSpec,
 };
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -84,7 +85,18 @@ async fn check(registry: &Registry, request: &CreateRequest) -> Result<Vec<Publi
     if let Some(enclosures) = &request.enclosures {
         can_fail_apart(enclosures)?;
     }
-    parse_network(&request.network)?;
+    if let NetworkSpec::Bridge(bridge) = parse_network(&request.network)? {
+        if !request.publish.is_empty() {
+            return Err(usage(format!(
+                "ports are not published on `bridge={bridge}`: the guest has an address of its own there"
+            ))
+            .advise("leave `--publish` out, or use `--network user`"));
+        }
+        usable(&bridge).await?;
+        if let Some(mac) = &request.mac {
+            mac_is_free(registry, &parse_mac(mac)?).await?;
+        }
+    }
     if let Some(mac) = &request.mac {
         parse_mac(mac)?;
     }
@@ -142,6 +154,20 @@ fn missing(path: &Path) -> Vec<PathBuf> {
         .take_while(|p| !p.exists())
         .map(Path::to_owned)
         .collect()
+}
+
+/// Two systems with one address could never be on a wire together (fault 49).
+async fn mac_is_free(registry: &Registry, mac: &str) -> Result<(), Problem> {
+    for system in registry.list().await {
+        let spec = system.spec();
+        if spec.mac == mac && spec.network.bridge().is_some() {
+            let text = format!("the MAC address {mac} is that of system `{}`", spec.name);
+            return Err(Problem::new(ProblemCode::InUse, text)
+                .about(mac)
+                .advise("choose another one, or leave `--mac` out: then it is a random one"));
+        }
+    }
+    Ok(())
 }
 
 async fn ports_are_free(registry: &Registry, publish: &[Publish]) -> Result<(), Problem> {

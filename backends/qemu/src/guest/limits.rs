@@ -42,6 +42,8 @@ pub(super) const HEALTH: Duration = Duration::from_secs(30);
 pub(super) const MARGIN: Duration = Duration::from_secs(45);
 /// Asking the guest to go down: it may be gone before it says so, and the caller watches for that anyway.
 pub(super) const POWER: Duration = Duration::from_secs(10);
+/// How long a DHCP server may take to renew a lease: it answers at once, or the request is sent again after some seconds.
+pub(super) const RENEW: Duration = Duration::from_secs(8);
 /// How far the guest's clock may be off after it was set.
 pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(2);
 

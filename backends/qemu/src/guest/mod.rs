@@ -29,12 +29,13 @@ mod services;
 mod shell;
 mod show;
 mod side;
+mod surroundings;
 pub mod windows;
 
 use async_trait::async_trait;
 use flipside_model::{
     Condition, DiskName, FileView, HealthCheck, Inventory, LogCopy, LogSource, MachineId,
-    MountPoint, Package, PackageFault,
+    MountPoint, Package, PackageFault, Renewal, Surroundings,
 };
 use flipside_platform::{
     ActionRequest, CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet,
@@ -238,6 +239,14 @@ impl GuestPort for LinuxGuest {
 
     async fn prepare_release(&self, id: MachineId, set: &HoldSet, held: &Held) -> PortResult<()> {
         self.restore_startup(id, set, held).await
+    }
+
+    async fn surroundings(&self, id: MachineId) -> PortResult<Surroundings> {
+        self.look_around(id).await
+    }
+
+    async fn renew_lease(&self, id: MachineId, card: &str) -> PortResult<Renewal> {
+        self.renew(id, card).await
     }
 
     async fn packages(&self, id: MachineId) -> PortResult<Vec<Package>> {

@@ -51,6 +51,7 @@ impl LinuxGuest {
             unit: unit.clone(),
             exists: shown.exists(),
             active: shown.active(),
+            refuses_stop: shown.get("RefuseManualStop") == "yes",
             startup: StartupType(words(shown.startup().as_bytes())),
             gated: shown.has_gate() && !lifted,
             alias_of: shown.real_name(unit),

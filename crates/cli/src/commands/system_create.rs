@@ -20,7 +20,8 @@ const EXAMPLES: &str = "\
 Examples:
   flipside system create web --system-disk debian.qcow2 --data-disk 8G --publish 8080:80
   flipside system create db --system-disk db.raw --memory 4G --cpus 2 \\
-      --enclosure /mnt/ssd1/db --enclosure /mnt/ssd2/db --publish 0.0.0.0:5432:5432";
+      --enclosure /mnt/ssd1/db --enclosure /mnt/ssd2/db --publish 0.0.0.0:5432:5432
+  flipside system create shop --system-disk shop.qcow2 --data-disk 20G --network bridge=br0";
 
 #[derive(Debug, clap::Args)]
 #[command(long_about = LONG, after_help = EXAMPLES)]
@@ -42,8 +43,8 @@ pub(crate) struct Args {
     /// Directory of legs A, then directory of legs B; give it twice, for two failure domains
     #[arg(long, value_name = "DIR")]
     enclosure: Vec<PathBuf>,
-    /// Production network: `user`
-    #[arg(long, value_name = "user", default_value = "user")]
+    /// Production network: `user`, or a bridge of the host, which needs root or CAP_NET_ADMIN in the server
+    #[arg(long, value_name = "user|bridge=BR", default_value = "user")]
     network: String,
     /// MAC address of the production card [default: a random one]
     #[arg(long, value_parser = told(parse_mac))]

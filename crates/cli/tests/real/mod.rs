@@ -13,6 +13,7 @@ pub(crate) mod qmp;
 pub(crate) mod server;
 pub(crate) mod shell;
 pub(crate) mod state_disk;
+pub(crate) mod wire;
 pub(crate) mod write_log;
 
 use client::Client;
@@ -113,6 +114,8 @@ pub(crate) struct Extras {
     pub(crate) state_disk: Option<StateDisk>,
     /// Sizes of further, empty data disks: `data1`, `data2` and so on.
     pub(crate) data_disks: Vec<&'static str>,
+    /// The network namespace in which server and machines are.
+    pub(crate) namespace: Option<String>,
 }
 
 /// The laboratory.
@@ -136,14 +139,14 @@ impl Lab {
     }
 
     /// As `new`, with what a test puts below flipside.
-    fn with(extras: impl FnOnce(&Path) -> Extras) -> Self {
+    pub(crate) fn with(extras: impl FnOnce(&Path) -> Extras) -> Self {
         let alone = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         sweep();
         let keep = directory();
         std::fs::write(keep.path().join(OWNER), std::process::id().to_string()).expect("written");
         let dir = keep.path().to_owned();
         let extras = extras(&dir);
-        let server = Server::new(&dir, extras.chain);
+        let server = Server::new(&dir, extras.chain, extras.namespace);
         let mut lab = Self {
             port: free_port(),
             server,

@@ -30,12 +30,14 @@ pub(crate) struct Server {
     program: PathBuf,
     /// What `FLIPSIDE_TEST_CHAIN` says.
     chain: Option<String>,
+    /// The network namespace that it is started in.
+    namespace: Option<String>,
     child: Option<Child>,
     started: Instant,
 }
 
 impl Server {
-    pub(crate) fn new(dir: &Path, chain: Option<String>) -> Self {
+    pub(crate) fn new(dir: &Path, chain: Option<String>, namespace: Option<String>) -> Self {
         // A copy of our own: a build that goes on meanwhile must not change what is tested.
         let program = dir.join("flipside");
         std::fs::copy(env!("CARGO_BIN_EXE_flipside"), &program).expect("copied");
@@ -43,6 +45,7 @@ impl Server {
             dir: dir.to_owned(),
             program,
             chain,
+            namespace,
             child: None,
             started: Instant::now(),
         }
@@ -74,7 +77,16 @@ impl Server {
             let file = options.create(true).append(true);
             Stdio::from(file.open(self.dir.join("server.log")).expect("a log"))
         };
-        let mut command = Command::new(&self.program);
+        let mut command = match &self.namespace {
+            None => Command::new(&self.program),
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command
+                    .args(["netns", "exec", namespace])
+                    .arg(&self.program);
+                command
+            }
+        };
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
             .arg(&self.dir)

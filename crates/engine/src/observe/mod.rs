@@ -5,22 +5,26 @@
 
 mod actions;
 mod disks;
+mod guest;
+mod network;
 mod services;
 
 use crate::context::Cx;
 use crate::devices;
 use flipside_model::{MachineId, Problem, Record, UpgradeConfig};
 use flipside_platform::RunState;
-use flipside_session::readiness::{self, Observed};
+use flipside_session::readiness::{self, Asked, HostSeen, Observed};
 
 /// Runs the readiness check: observes, judges, records. Changes nothing (RC-53). Returns warnings and errors.
 pub(crate) async fn check(cx: &Cx, config: &UpgradeConfig) -> Result<(usize, usize), Problem> {
     let book = cx.book().await?;
-    let host = cx.ports.host.facts().await?;
     let machine = cx.facts().production;
     let running = match machine {
-        Some(machine) => cx.view(machine).await?.run == RunState::Running,
-        None => false,
+        Some(machine) => match cx.view(machine).await {
+            Ok(view) => Ok(view.run == RunState::Running),
+            Err(problem) => Err(problem.to_string()),
+        },
+        None => Ok(false),
     };
     let resync = cx
         .mirrors
@@ -33,10 +37,14 @@ pub(crate) async fn check(cx: &Cx, config: &UpgradeConfig) -> Result<(usize, usi
             )
         })
         .collect();
-    let guest = match machine.filter(|_| running) {
+    let mut agent_version = None;
+    let guest = match machine.filter(|_| running == Ok(true)) {
         None => Err("the machine does not run".to_owned()),
         Some(machine) => match cx.ports.guest.ping(machine).await {
-            Ok(_) => Ok(machine),
+            Ok(info) => {
+                agent_version = Some(info.agent);
+                Ok(machine)
+            }
             Err(error) => Err(error.to_string()),
         },
     };
@@ -49,17 +57,17 @@ pub(crate) async fn check(cx: &Cx, config: &UpgradeConfig) -> Result<(usize, usi
         resync,
         running,
         agent_silent: guest.clone().err(),
-        memory_available_mib: host.memory_available_mib,
-        state_free_bytes: host.state_free_bytes,
-        hypervisor: host.hypervisor,
-        hypervisor_bad: host.hypervisor_bad,
-        not_forkable: host.not_forkable,
-        one_device: host.one_device,
+        agent_version,
+        host: host(cx).await,
         leg_faults: devices::changes(cx)
-            .await?
-            .into_iter()
-            .map(|change| (change.disk.to_string(), change.text))
-            .collect(),
+            .await
+            .map(|changes| {
+                let told = changes.into_iter();
+                told.map(|c| (c.disk.to_string(), c.text)).collect()
+            })
+            .map_err(|problem| problem.to_string()),
+        network: network::look(cx, machine).await,
+        guest: guest::look(cx, &guest).await,
         services: services::running(cx, &guest, config).await,
         written: services::written(cx, &guest, config, &data).await,
         inventory,
@@ -76,6 +84,20 @@ pub(crate) async fn check(cx: &Cx, config: &UpgradeConfig) -> Result<(usize, usi
         })?;
     }
     Ok(readiness::count(&findings))
+}
+
+async fn host(cx: &Cx) -> Asked<HostSeen> {
+    let facts = cx.ports.host.facts().await;
+    let facts = facts.map_err(|error| error.to_string())?;
+    Ok(HostSeen {
+        memory_available_mib: facts.memory_available_mib,
+        state_free_bytes: facts.state_free_bytes,
+        hypervisor: facts.hypervisor,
+        running_hypervisor: facts.running_hypervisor,
+        hypervisor_bad: facts.hypervisor_bad,
+        not_forkable: facts.not_forkable,
+        one_device: facts.one_device,
+    })
 }
 
 /// The machine whose guest answers, or why none does.

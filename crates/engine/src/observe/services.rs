@@ -26,6 +26,7 @@ pub(super) async fn running(
         active: s.active,
         startup: s.startup.0,
         alias_of: s.alias_of,
+        refuses_stop: s.refuses_stop,
     });
     Ok(seen.collect())
 }

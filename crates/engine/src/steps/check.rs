@@ -83,11 +83,42 @@ impl Action for MergeCheck {
             )
         })?;
         services_exist(cx, upgrade).await?;
+        network_is_ready(cx, upgrade).await?;
         legs_are_good(cx).await?;
         crate::actions::check_files(cx).await?;
         super::back_up_logs::check_directory(cx).await?;
         Ok(devices::refuse_changed(cx, |_, _| true).await?)
     }
+}
+
+/// The users can be led to the Upgrade Side (gap G.2.27, fault 49): told before the outage, not in it.
+async fn network_is_ready(cx: &Cx, upgrade: flipside_model::MachineId) -> Step {
+    let Some(bridge) = cx.ports.network.bridge().await? else {
+        return Ok(());
+    };
+    let name = &bridge.name;
+    let (text, advice) = if !bridge.exists {
+        let text = format!("there is no bridge `{name}` on the host any more");
+        (text, "make it again, then `flipside retry`")
+    } else if !bridge.up {
+        let text = format!("the bridge `{name}` is down");
+        (
+            text,
+            "bring it up: `ip link set BRIDGE up`, then `flipside retry`",
+        )
+    } else if let Some(why) = &bridge.unable {
+        let text = format!("the network cannot be moved to the Upgrade Side: {why}");
+        (text, "correct it, then `flipside retry`")
+    } else if !bridge.taps.contains(&upgrade) {
+        let text = "the tap of the Upgrade Side was removed from the host".to_owned();
+        (text, "its changes cannot be merged: `flipside abort`")
+    } else {
+        return Ok(());
+    };
+    Err(Problem::new(ProblemCode::NotReady, text)
+        .about(name.clone())
+        .advise(advice)
+        .into())
 }
 
 async fn services_exist(cx: &Cx, upgrade: flipside_model::MachineId) -> Step {

@@ -348,3 +348,32 @@ pub(crate) async fn the_power_button_is_heard(b: &mut Bench<'_>) -> CheckResult 
     ok("reset", b.p.machine.reset(id).await)?;
     b.is(id, RunState::Running).await
 }
+
+pub(crate) async fn the_guest_tells_its_surroundings(b: &mut Bench<'_>) -> CheckResult {
+    let (id, _) = b.boot().await?;
+    let mac = b.fixture.spec().mac;
+    let around = ok("surroundings", b.p.guest.surroundings(id).await)?;
+    let ours = around.cards.iter().find(|c| c.mac == mac && c.physical);
+    let Some(card) = ours else {
+        return Err(format!(
+            "the production card {mac} is not one of {:?}",
+            around.cards
+        ));
+    };
+    // Whatever comes of it, the card keeps its addresses (RC-53).
+    ok("renew_lease", b.p.guest.renew_lease(id, &card.name).await)?;
+    let after = ok("surroundings", b.p.guest.surroundings(id).await)?;
+    let kept = after.cards.iter().find(|c| c.name == card.name);
+    let kept = kept.is_some_and(|after| card.addresses.iter().all(|a| after.addresses.contains(a)));
+    expect(kept, format!("addresses were lost: {:?}", after.cards))?;
+    let bad = b.p.guest.renew_lease(id, "-x; reboot").await;
+    refused("a card with a name that is none", &bad)?;
+    let nobody = b.p.guest.surroundings(NOBODY).await;
+    refused("the surroundings of a machine that is not there", &nobody)?;
+    let answers = b.p.network.answers(id).await;
+    let has_ssh = around.logins.iter().any(|unit| unit.starts_with("ssh"));
+    expect(
+        ok("answers", answers)? == has_ssh,
+        format!("somebody answers on the private path: not {has_ssh}"),
+    )
+}

@@ -49,6 +49,12 @@ pub(crate) async fn the_door_is_held_and_opened(b: &mut Bench<'_>) -> CheckResul
     }
     let view = ok("view", n.view().await)?;
     expect(view.open_to.is_none(), "a new door is open")?;
+    let bridge = ok("bridge", n.bridge().await)?;
+    let (named, spec) = (bridge.map(|b| b.name), &b.fixture.spec().network);
+    expect(
+        named.as_deref() == spec.bridge(),
+        format!("the bridge {named:?} of the network {spec:?}"),
+    )?;
     for _ in 0..2 {
         ok("open", n.open(id).await)?;
         let view = ok("view", n.view().await)?;

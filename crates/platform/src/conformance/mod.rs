@@ -80,10 +80,11 @@ const WITHOUT_GUEST: [Check; 32] = checks![
 ];
 
 /// Checks that speak to an operating system.
-const WITH_GUEST: [Check; 18] = checks![
+const WITH_GUEST: [Check; 19] = checks![
     checks_guest::the_guest_answers_and_keeps_its_boot_id,
     checks_guest::services_and_mounts_are_described,
     checks_guest::disks_and_volumes_are_described,
+    checks_guest::the_guest_tells_its_surroundings,
     checks_guest::data_is_closed_and_opened_again,
     checks_guest::a_data_disk_leaves_and_returns,
     checks_guest::programs_run,

@@ -1,13 +1,14 @@
 //! Readiness of the disks: every one duplexed, on legs that are known, with room for the fork.
 
-use super::{Finding, Observed, Rule, STATE_MARGIN_BYTES, asked, error, warning};
+use super::{Finding, Observed, Rule, STATE_MARGIN_BYTES, asked, error, unknown_host, warning};
 use crate::disks;
-use flipside_model::{Inventory, Severity, planted};
+use flipside_model::{GuestDevice, Inventory, Severity, planted};
 
 /// The tests of this theme.
 pub(super) const RULES: &[(&str, Rule)] = &[
     ("Every disk is duplexed", duplexed),
     ("The selection of disks is possible", selection),
+    ("The operating system lies on mirrored disks", placement),
     ("Every leg is the recorded one", legs),
     ("The enclosures are independent", enclosures),
     ("Space for the fork", space),
@@ -52,9 +53,86 @@ fn selection(seen: &Observed<'_>) -> Vec<Finding> {
     found
 }
 
+/// Where the parts of an operating system are mounted that a boot needs.
+const SYSTEM_MOUNTS: [&str; 7] = ["/", "/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc"];
+
+// RC-19, PR-16: what boots, what runs and what is paged to is on disks that have two legs.
+fn placement(seen: &Observed<'_>) -> Vec<Finding> {
+    // That the disks are not known at all is an Error of the test above.
+    let what = (
+        "placement",
+        "where the operating system lies",
+        Severity::Warning,
+    );
+    asked(seen, &seen.inventory, what, |found| {
+        let mut wrong = Vec::new();
+        for target in SYSTEM_MOUNTS {
+            // What is mounted over is not what is there.
+            let Some(mount) = found.mounts.iter().rev().find(|m| m.target == target) else {
+                continue;
+            };
+            let advice =
+                "move it to a system disk: what is elsewhere is neither divided nor taken back";
+            let place = mirrored(seen, found, mount.device.as_deref());
+            wrong.extend(place.told(&format!("`{target}`"), &mount.source, advice));
+        }
+        let swaps = found.swaps.iter();
+        for swap in swaps.filter(|s| !s.path.starts_with("/dev/zram")) {
+            let advice = "page to a system disk, or `swapoff` it: the Upgrade Side would page to what it has not";
+            let place = mirrored(seen, found, swap.device.as_deref());
+            wrong.extend(place.told(&format!("swap `{}`", swap.path), &swap.path, advice));
+        }
+        wrong
+    })
+}
+
+/// Where something of the guest lies.
+enum Place {
+    Mirrored,
+    Elsewhere,
+    /// File systems over several devices name none; nothing is guessed.
+    Unknown,
+}
+
+fn mirrored(seen: &Observed<'_>, found: &Inventory, device: Option<&str>) -> Place {
+    let Some(device) = device else {
+        return Place::Unknown;
+    };
+    let ours = |serial: &str| seen.spec.disks.iter().any(|d| d.name.as_str() == serial);
+    let disks = found.disks_under(device);
+    let each = |disk: &&GuestDevice| disk.serial.as_deref().is_some_and(ours);
+    if !disks.is_empty() && disks.iter().all(each) {
+        Place::Mirrored
+    } else {
+        Place::Elsewhere
+    }
+}
+
+impl Place {
+    fn told(self, what: &str, source: &str, advice: &str) -> Option<Finding> {
+        let told = match self {
+            Place::Mirrored => return None,
+            Place::Elsewhere => {
+                let text =
+                    format!("{what} lies on `{source}`, which is no mirrored disk of this system");
+                error("placement", text).advise(advice)
+            }
+            Place::Unknown => {
+                let text = format!("it is not known on which disk {what} (`{source}`) lies");
+                warning("placement", text).advise("see that it is a mirrored disk of this system")
+            }
+        };
+        Some(told.about(what))
+    }
+}
+
 // Fault 22, CM-13
 fn legs(seen: &Observed<'_>) -> Vec<Finding> {
-    seen.leg_faults
+    let faults = match &seen.leg_faults {
+        Ok(faults) => faults,
+        Err(why) => return vec![unknown_host("legs", "the legs", why)],
+    };
+    faults
         .iter()
         .map(|(component, text)| {
             error("legs", text.clone())
@@ -66,8 +144,10 @@ fn legs(seen: &Observed<'_>) -> Vec<Finding> {
 
 // Design section 7
 fn enclosures(seen: &Observed<'_>) -> Vec<Finding> {
-    if !seen.one_device {
-        return Vec::new();
+    match &seen.host {
+        Err(why) => return vec![unknown_host("enclosures", "the enclosures", why)],
+        Ok(host) if !host.one_device => return Vec::new(),
+        Ok(_) => {}
     }
     vec![
         warning(
@@ -87,13 +167,15 @@ fn enclosures(seen: &Observed<'_>) -> Vec<Finding> {
 
 // RC-40, fault 24
 fn space(seen: &Observed<'_>) -> Vec<Finding> {
-    if seen.state_free_bytes >= STATE_MARGIN_BYTES {
-        return Vec::new();
-    }
+    let free = match &seen.host {
+        Err(why) => return vec![unknown_host("space", "the space for the fork", why)],
+        Ok(host) if host.state_free_bytes >= STATE_MARGIN_BYTES => return Vec::new(),
+        Ok(host) => host.state_free_bytes,
+    };
     let text = format!(
         "the fork needs {} MiB for throw-away copies and saved state, and {} MiB are free",
         STATE_MARGIN_BYTES >> 20,
-        seen.state_free_bytes >> 20
+        free >> 20
     );
     vec![
         error("space", text)

@@ -9,11 +9,16 @@
 
 mod actions;
 mod disks;
+mod guest;
 mod machine;
+mod network;
 mod services;
 
 pub use actions::{ActionFile, Location, LogsSeen, Prepared, location, not_ready, unusable};
 use flipside_model::{DiskRole, Inventory, LegBook, Severity, SystemSpec, UpgradeConfig};
+pub use guest::GuestSeen;
+pub use machine::HostSeen;
+pub use network::NetworkSeen;
 pub use services::{ServiceSeen, WrittenFile};
 
 /// One result of a readiness check.
@@ -46,25 +51,21 @@ pub struct Observed<'a> {
     /// Percentage of a running resynchronisation, by disk name.
     pub resync: Vec<(String, u8)>,
     /// Whether the machine runs.
-    pub running: bool,
+    pub running: Asked<bool>,
     /// Why the guest agent does not answer, or nothing when it does.
     pub agent_silent: Option<String>,
-    /// Free memory in MiB.
-    pub memory_available_mib: u64,
-    /// Free space for overlays and state in bytes.
-    pub state_free_bytes: u64,
-    /// Version of the hypervisor.
-    pub hypervisor: String,
-    /// Why it must not be used.
-    pub hypervisor_bad: Option<String>,
-    /// Why the machine cannot be forked.
-    pub not_forkable: Option<String>,
-    /// Both enclosures on one physical device.
-    pub one_device: bool,
+    /// What the host says.
+    pub host: Asked<HostSeen>,
+    /// Version of the guest agent.
+    pub agent_version: Option<String>,
     /// Legs that are not what the book means: component and sentence.
-    pub leg_faults: Vec<(String, String)>,
+    pub leg_faults: Asked<Vec<(String, String)>>,
     /// What the guest has of disks and volumes.
     pub inventory: Asked<Inventory>,
+    /// The way to the users.
+    pub network: Asked<NetworkSeen>,
+    /// What the guest says of its surroundings.
+    pub guest: Asked<GuestSeen>,
     /// The controlled services.
     pub services: Asked<Vec<ServiceSeen>>,
     /// Files that controlled services have open for writing on system disks.
@@ -133,10 +134,19 @@ fn asked<T>(
     }
 }
 
+/// What the host did not tell is as bad as it could have been.
+fn unknown_host(check: &'static str, what: &str, why: &str) -> Finding {
+    error(check, format!("{what} could not be checked: {why}"))
+        .about(what)
+        .advise("correct the cause on the host, then check again")
+}
+
 /// The tests by theme, each with the name under which it reports its result.
-const THEMES: [&[(&str, Rule)]; 4] = [
+const THEMES: [&[(&str, Rule)]; 6] = [
     machine::RULES,
     disks::RULES,
+    network::RULES,
+    guest::RULES,
     services::RULES,
     actions::RULES,
 ];

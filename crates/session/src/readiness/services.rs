@@ -16,6 +16,8 @@ pub struct ServiceSeen {
     pub startup: String,
     /// Its real name, when the configuration uses another one.
     pub alias_of: Option<String>,
+    /// It refuses to be stopped by hand.
+    pub refuses_stop: bool,
 }
 
 /// A file on a system disk that a controlled service writes to.
@@ -68,6 +70,12 @@ fn judge(service: &ServiceSeen, config: &UpgradeConfig) -> Option<Finding> {
         );
         let advice = "give it a unit file, or let custom actions stop and start it";
         return Some(error("services", text).about(unit.clone()).advise(advice));
+    }
+    if service.refuses_stop {
+        let text = format!("service `{unit}` cannot be stopped: it is `RefuseManualStop=yes`");
+        return Some(error("services", text).about(unit.clone()).advise(
+            "take it out of the configuration, or give it a drop-in with `RefuseManualStop=no`",
+        ));
     }
     (!service.active).then(|| {
         let text = format!("service `{unit}`{from} is not running");

@@ -55,6 +55,18 @@ pub(super) fn book(other: LegRole) -> LegBook {
     }
 }
 
+fn host(change: impl FnOnce(&mut HostSeen)) -> Asked<HostSeen> {
+    let mut host = HostSeen {
+        memory_available_mib: 8192,
+        state_free_bytes: 100 << 30,
+        hypervisor: "QEMU 7.2.22".to_owned(),
+        running_hypervisor: Some("QEMU 7.2.22".to_owned()),
+        ..HostSeen::default()
+    };
+    change(&mut host);
+    Ok(host)
+}
+
 pub(super) fn good<'a>(
     spec: &'a SystemSpec,
     config: &'a UpgradeConfig,
@@ -65,21 +77,20 @@ pub(super) fn good<'a>(
         config,
         book,
         resync: Vec::new(),
-        running: true,
+        running: Ok(true),
         agent_silent: None,
-        memory_available_mib: 8192,
-        state_free_bytes: 100 << 30,
-        hypervisor: "QEMU 7.2.22".to_owned(),
-        hypervisor_bad: None,
-        not_forkable: None,
-        one_device: false,
-        leg_faults: Vec::new(),
+        agent_version: Some("7.2.22".to_owned()),
+        host: host(|_| ()),
+        leg_faults: Ok(Vec::new()),
+        network: Ok(NetworkSeen::default()),
+        guest: Ok(super::guest::tests::fine()),
         services: Ok(vec![ServiceSeen {
             unit: "nginx.service".to_owned(),
             exists: true,
             active: true,
             startup: "enabled".to_owned(),
             alias_of: None,
+            refuses_stop: false,
         }]),
         written: Ok(Vec::new()),
         inventory: Ok(flipside_model::Inventory::default()),
@@ -111,6 +122,7 @@ fn each_rule_fails_alone_and_hides_nothing() {
         active: false,
         startup: "not-found".to_owned(),
         alias_of: None,
+        refuses_stop: false,
     };
     let down = ServiceSeen {
         unit: "y.service".to_owned(),
@@ -118,15 +130,57 @@ fn each_rule_fails_alone_and_hides_nothing() {
         active: false,
         startup: "static".to_owned(),
         alias_of: None,
+        refuses_stop: false,
+    };
+    let stubborn = ServiceSeen {
+        unit: "z.service".to_owned(),
+        exists: true,
+        active: true,
+        startup: "static".to_owned(),
+        alias_of: None,
+        refuses_stop: true,
     };
     let file = |path: &str| WrittenFile {
         unit: "p".to_owned(),
         path: path.to_owned(),
     };
+    let running = |version: &str| host(|h| h.running_hypervisor = Some(version.to_owned()));
     let cases: Vec<(Observed<'_>, Severity, &str)> = vec![
         (
             Observed {
-                running: false,
+                running: Err("no answer".into()),
+                ..base.clone()
+            },
+            Severity::Error,
+            "the machine does not answer",
+        ),
+        (
+            Observed {
+                agent_version: Some("2.4.1".into()),
+                ..base.clone()
+            },
+            Severity::Error,
+            "`2.4.1` is too old",
+        ),
+        (
+            Observed {
+                host: running("QEMU 7.2.9"),
+                ..base.clone()
+            },
+            Severity::Warning,
+            "the machine was started with QEMU 7.2.9",
+        ),
+        (
+            Observed {
+                host: running("QEMU 10.0.3"),
+                ..base.clone()
+            },
+            Severity::Error,
+            "the machine was started with QEMU 10.0.3",
+        ),
+        (
+            Observed {
+                running: Ok(false),
                 ..base.clone()
             },
             Severity::Error,
@@ -142,7 +196,7 @@ fn each_rule_fails_alone_and_hides_nothing() {
         ),
         (
             Observed {
-                leg_faults: vec![("system0".into(), "replaced".into())],
+                leg_faults: Ok(vec![("system0".into(), "replaced".into())]),
                 ..base.clone()
             },
             Severity::Error,
@@ -150,7 +204,7 @@ fn each_rule_fails_alone_and_hides_nothing() {
         ),
         (
             Observed {
-                one_device: true,
+                host: host(|h| h.one_device = true),
                 ..base.clone()
             },
             Severity::Warning,
@@ -166,7 +220,7 @@ fn each_rule_fails_alone_and_hides_nothing() {
         ),
         (
             Observed {
-                memory_available_mib: 1323,
+                host: host(|h| h.memory_available_mib = 1323),
                 ..base.clone()
             },
             Severity::Error,
@@ -174,7 +228,7 @@ fn each_rule_fails_alone_and_hides_nothing() {
         ),
         (
             Observed {
-                state_free_bytes: 1,
+                host: host(|h| h.state_free_bytes = 1),
                 ..base.clone()
             },
             Severity::Error,
@@ -182,7 +236,7 @@ fn each_rule_fails_alone_and_hides_nothing() {
         ),
         (
             Observed {
-                hypervisor_bad: Some("old".into()),
+                host: host(|h| h.hypervisor_bad = Some("old".into())),
                 ..base.clone()
             },
             Severity::Error,
@@ -190,7 +244,7 @@ fn each_rule_fails_alone_and_hides_nothing() {
         ),
         (
             Observed {
-                not_forkable: Some("tpm".into()),
+                host: host(|h| h.not_forkable = Some("tpm".into())),
                 ..base.clone()
             },
             Severity::Error,
@@ -203,6 +257,14 @@ fn each_rule_fails_alone_and_hides_nothing() {
             },
             Severity::Error,
             "does not exist",
+        ),
+        (
+            Observed {
+                services: Ok(vec![stubborn]),
+                ..base.clone()
+            },
+            Severity::Error,
+            "cannot be stopped",
         ),
         (
             Observed {
@@ -273,6 +335,7 @@ fn a_service_that_a_child_brought_names_the_child() {
     let key = UpgradeConfig::inherited_key("services", "db.service");
     config.inherited.insert(key, "db.Config".to_owned());
     let service = |unit: &str, exists| ServiceSeen {
+        refuses_stop: false,
         unit: unit.to_owned(),
         exists,
         active: false,
@@ -306,9 +369,12 @@ fn memory_and_space_are_judged_to_the_last_unit() {
     let (spec, config, fine) = (spec(), UpgradeConfig::none(), book(LegRole::Live));
     let base = good(&spec, &config, &fine);
     let errors = |memory_available_mib, state_free_bytes| {
+        let host = host(|h| {
+            h.memory_available_mib = memory_available_mib;
+            h.state_free_bytes = state_free_bytes;
+        });
         let seen = Observed {
-            memory_available_mib,
-            state_free_bytes,
+            host,
             ..base.clone()
         };
         let found = judge(&seen).into_iter();
@@ -448,6 +514,7 @@ fn services_that_cannot_be_restored_are_errors() {
         unit: "db.service".to_owned(),
         exists: true,
         active: true,
+        refuses_stop: false,
         startup: startup.to_owned(),
         alias_of: alias_of.map(str::to_owned),
     };
@@ -481,4 +548,84 @@ fn services_that_cannot_be_restored_are_errors() {
             "{finding:?}"
         );
     }
+}
+
+// RC-08: a host that does not answer hides no test, and is no success in any.
+#[test]
+fn a_silent_host_hides_nothing() {
+    let (spec, config, fine) = (spec(), UpgradeConfig::none(), book(LegRole::Live));
+    let mut seen = good(&spec, &config, &fine);
+    seen.host = Err("no answer".to_owned());
+    seen.leg_faults = Err("no answer".to_owned());
+    let found = judge(&seen);
+    assert_eq!(found.len(), rules().count());
+    assert_eq!(
+        count(&found),
+        (0, 6),
+        "memory, space, enclosures, legs, hypervisor twice"
+    );
+}
+
+// RC-19, PR-16: root, boot and swap on mirrored disks; what is not known is told as such.
+#[test]
+fn an_operating_system_elsewhere_is_an_error() {
+    use flipside_model::{DeviceKind, GuestDevice, GuestMount, GuestSwap, Inventory};
+    let (spec, config, fine) = (spec(), UpgradeConfig::none(), book(LegRole::Live));
+    let disk = |name: &str, serial: &str| GuestDevice {
+        name: name.to_owned(),
+        kind: DeviceKind::Disk,
+        title: None,
+        size: 1 << 30,
+        start: None,
+        below: Vec::new(),
+        serial: Some(serial.to_owned()),
+        format: None,
+        label: None,
+        uuid: None,
+        group: None,
+        part_type: None,
+    };
+    let mount = |target: &str, device: Option<&str>| GuestMount {
+        target: target.to_owned(),
+        format: "ext4".to_owned(),
+        source: "/dev/x".to_owned(),
+        device: device.map(str::to_owned),
+    };
+    let swap = |device: &str| GuestSwap {
+        path: format!("/dev/{device}"),
+        file: false,
+        size: 1 << 20,
+        device: Some(device.to_owned()),
+        mount: None,
+    };
+    let told = |mounts: Vec<GuestMount>, swaps: Vec<GuestSwap>| {
+        let mut seen = good(&spec, &config, &fine);
+        seen.inventory = Ok(Inventory {
+            devices: vec![disk("sda", "system0"), disk("sdb", "USB-STICK")],
+            mounts,
+            swaps,
+            ..Inventory::default()
+        });
+        let found = judge(&seen).into_iter();
+        let ours = found.filter(|f| f.check == "placement");
+        ours.map(|f| (f.severity, f.component.unwrap_or_default()))
+            .collect::<Vec<_>>()
+    };
+    let error = |what: &str| vec![(Severity::Error, what.to_owned())];
+    let root = || mount("/", Some("sda"));
+    assert_eq!(told(vec![root()], vec![swap("sda")]), []);
+    assert_eq!(told(vec![mount("/", Some("sdb"))], vec![]), error("`/`"));
+    let boot = mount("/boot", Some("sdb"));
+    assert_eq!(told(vec![root(), boot], vec![]), error("`/boot`"));
+    assert_eq!(
+        told(vec![root()], vec![swap("sdb")]),
+        error("swap `/dev/sdb`")
+    );
+    // Compressed memory is no disk, and what is mounted over does not count.
+    assert_eq!(told(vec![root()], vec![swap("zram0")]), []);
+    assert_eq!(told(vec![mount("/", None), root()], vec![]), []);
+    assert_eq!(
+        told(vec![mount("/", None)], vec![]),
+        [(Severity::Warning, "`/`".to_owned())]
+    );
 }
