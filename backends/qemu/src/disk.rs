@@ -139,6 +139,18 @@ impl DiskPort for QemuSystem {
         self.cancel_resync(id, disk).await
     }
 
+    async fn plug_scratch(&self, id: MachineId, bytes: u64) -> PortResult<()> {
+        self.lend_scratch(id, bytes).await
+    }
+
+    async fn unplug_scratch(&self, id: MachineId) -> PortResult<()> {
+        self.fetch_scratch(id).await
+    }
+
+    async fn drop_scratch(&self) -> PortResult<()> {
+        self.remove_scratch()
+    }
+
     async fn verify(
         &self,
         disk: &DiskName,

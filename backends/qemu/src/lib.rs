@@ -38,6 +38,7 @@ mod paths;
 mod process;
 mod resync;
 mod rounds;
+mod scratch;
 mod side;
 mod signs;
 mod start;

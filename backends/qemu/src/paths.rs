@@ -98,6 +98,11 @@ impl SystemPaths {
         self.root.join("sradumps")
     }
 
+    /// The scratch disk.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join("scratch.raw")
+    }
+
     /// The carrier of a disk's change bitmap.
     pub fn carrier(&self, disk: &DiskName) -> PathBuf {
         self.root.join("carried").join(format!("{disk}.qcow2"))

@@ -330,6 +330,18 @@ impl DiskPort for SimPorts {
         .await
     }
 
+    async fn plug_scratch(&self, id: MachineId, _bytes: u64) -> PortResult<()> {
+        self.lend_scratch(id).await
+    }
+
+    async fn unplug_scratch(&self, id: MachineId) -> PortResult<()> {
+        self.fetch_scratch(id).await
+    }
+
+    async fn drop_scratch(&self) -> PortResult<()> {
+        self.forget_scratch().await
+    }
+
     async fn verify(
         &self,
         disk: &DiskName,

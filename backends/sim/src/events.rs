@@ -166,6 +166,33 @@ impl SimWorld {
         })
     }
 
+    /// Lets the guest write a file on its system disk, or remove it.
+    ///
+    /// # Errors
+    /// Its disk fails.
+    pub fn write_file(&self, id: MachineId, path: &str, bytes: Option<&[u8]>) -> PortResult<()> {
+        self.with(|s| {
+            s.change_config(id, |c| match bytes {
+                Some(bytes) => {
+                    c.files.insert(path.to_owned(), bytes.to_vec());
+                }
+                None => {
+                    c.files.remove(path);
+                }
+            })
+        })
+    }
+
+    /// Returns what a file on the guest's system disk holds.
+    pub fn read_file(&self, id: MachineId, path: &str) -> Option<Vec<u8>> {
+        self.with(|s| s.config(id)?.files.get(path).cloned())
+    }
+
+    /// Says whether there is a scratch disk, and who has it.
+    pub fn scratch(&self) -> (bool, Option<MachineId>) {
+        self.with(|s| (s.scratch.made, s.scratch.with))
+    }
+
     /// Lets the guest write one block of its first system disk; true when it was acknowledged.
     pub fn system_write(&self, id: MachineId) -> bool {
         let disk = self.with(|s| s.root_disk());

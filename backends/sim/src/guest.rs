@@ -4,12 +4,13 @@ use crate::call::{Class, SimPorts};
 use crate::state::State;
 use async_trait::async_trait;
 use flipside_model::{
-    Condition, DiskName, FileView, HealthCheck, Inventory, LogCopy, LogSource, MachineId,
-    MountPoint, Package, PackageFault, Renewal, Surroundings,
+    CarriedFiles, ChangeList, Condition, DiskName, FileView, HealthCheck, Inventory, LogCopy,
+    LogSource, MachineId, MountPoint, Package, PackageFault, Renewal, Surroundings,
 };
 use flipside_platform::{
-    ActionRequest, CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet,
-    ListedService, LogRequest, Notice, OpenFile, PortError, PortResult, ServiceView, UnitStart,
+    ActionRequest, CarryPlan, CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held,
+    HoldSet, ListedService, LogRequest, Notice, OpenFile, PortError, PortResult, ServiceView,
+    UnitStart,
 };
 use std::time::Duration;
 
@@ -221,6 +222,27 @@ impl GuestPort for SimPorts {
             Ok(bytes[from..to].to_vec())
         })
         .await
+    }
+
+    async fn mark_split(&self, id: MachineId, set: bool) -> PortResult<()> {
+        self.mark(id, set).await
+    }
+
+    async fn changes(
+        &self,
+        id: MachineId,
+        _data: &[DiskName],
+        most: usize,
+    ) -> PortResult<ChangeList> {
+        self.list_changes(id, most).await
+    }
+
+    async fn pack(&self, id: MachineId, plan: &CarryPlan) -> PortResult<CarriedFiles> {
+        self.pack_files(id, plan).await
+    }
+
+    async fn unpack(&self, id: MachineId, rules: &[String]) -> PortResult<CarriedFiles> {
+        self.unpack_files(id, rules).await
     }
 
     async fn mounts(&self, id: MachineId, disks: &[DiskName]) -> PortResult<Vec<MountPoint>> {

@@ -45,6 +45,10 @@ pub struct GuestConfig {
     pub lifted: bool,
     /// Files written from outside.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// The files as they were when the split was marked.
+    pub mark: Option<BTreeMap<String, Vec<u8>>>,
+    /// Files that were carried over from the other side, as they were put.
+    pub ours: BTreeMap<String, Vec<u8>>,
 }
 
 impl GuestConfig {
@@ -64,6 +68,8 @@ impl GuestConfig {
             hold: None,
             lifted: false,
             files: options.files.clone(),
+            mark: None,
+            ours: BTreeMap::new(),
         }
     }
 

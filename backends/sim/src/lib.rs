@@ -12,6 +12,7 @@
 mod actions;
 mod book;
 mod call;
+mod carry;
 mod checkpoint;
 mod client;
 mod disk;

@@ -1,6 +1,7 @@
 //! Everything that is true in a simulated world at one moment.
 
 use crate::actions::{SimAction, SimLogs};
+use crate::carry::Scratch;
 use crate::checkpoint::Kept;
 use crate::fault::{Call, Fault};
 use crate::files::Files;
@@ -240,6 +241,7 @@ pub(crate) struct State {
     pub(crate) machines: BTreeMap<MachineId, Machine>,
     pub(crate) lines: BTreeMap<MachineId, MachineId>,
     pub(crate) carriers: BTreeMap<DiskName, BTreeMap<MachineId, Carrier>>,
+    pub(crate) scratch: Scratch,
     pub(crate) door: Door,
     pub(crate) leg_faults: BTreeMap<(DiskName, Leg), LegFault>,
     pub(crate) guest_faults: BTreeSet<(Option<MachineId>, GuestFault)>,
@@ -315,6 +317,7 @@ impl State {
             machines: BTreeMap::new(),
             lines: BTreeMap::new(),
             carriers: BTreeMap::new(),
+            scratch: Scratch::default(),
             door: Door::default(),
             leg_faults: BTreeMap::new(),
             guest_faults: BTreeSet::new(),

@@ -2,8 +2,8 @@
 
 use crate::units::{duration_ms, duration_us, size};
 use flipside_model::{
-    Carried, Fact, ForkFigures, LogCopy, LogsSaved, MountPoint, Outage, PinnedFile, ResyncFigures,
-    SavedStartup,
+    Carried, ChangeList, ChangedFile, Fact, ForkFigures, LogCopy, LogsSaved, MountPoint, Outage,
+    PinnedFile, ResyncFigures, SavedStartup,
 };
 
 /// Returns the sentence of a fact and, for lists, the detail.
@@ -76,6 +76,17 @@ pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
             (text, None)
         }
         Fact::Resynced(figures) => (resync_text(figures), None),
+        Fact::Changes(list) => changes_text(list),
+        Fact::CarriedFiles(carried) => (
+            format!(
+                "{} carried over from the Production Side ({}), {} removed, {}",
+                count(usize::try_from(carried.files).unwrap_or(usize::MAX), "file"),
+                size(carried.bytes),
+                carried.removed,
+                count(carried.conflicts.len(), "conflict")
+            ),
+            (!carried.conflicts.is_empty()).then(|| carried.conflicts.join("\n")),
+        ),
         Fact::Checkpoint { disk, leg } => (
             format!("{disk}: leg {leg} keeps the data as they are now (checkpoint)"),
             None,
@@ -138,6 +149,21 @@ pub fn fact_text(fact: &Fact) -> (String, Option<String>) {
 fn count(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
+}
+
+fn changes_text(list: &ChangeList) -> (String, Option<String>) {
+    let line = |f: &ChangedFile| {
+        let rule = f.rule.as_ref().map_or("", |_| ", carried over");
+        format!("{} ({}{rule})", f.path, size(f.bytes))
+    };
+    let lines: Vec<String> = list.files.iter().map(line).collect();
+    (
+        format!(
+            "{} changed on the Production Side's system disks since the split",
+            count(usize::try_from(list.total).unwrap_or(usize::MAX), "file")
+        ),
+        (!lines.is_empty()).then(|| lines.join("\n")),
+    )
 }
 
 fn mounts_text(mounts: &[MountPoint]) -> (String, Option<String>) {

@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Status(commands::status::Args),
     /// Show the controlled services of each side
     Services(commands::services::Args),
+    /// List what changed on the Production Side since the split, and would be lost at commit
+    Changes(commands::changes::Args),
     /// List the installed packages of a side, or what the upgrade changed
     Packages(commands::packages::Args),
     /// Go through what to verify before a merge or a commit

@@ -16,6 +16,17 @@ pub(crate) enum Answer<'a> {
     Yes,
 }
 
+/// What is known of a session besides its status.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// It keeps a checkpoint of the data at the merge.
+    pub(crate) checkpoint: bool,
+    /// The abort takes the data back to it.
+    pub(crate) discard: bool,
+    /// What a commit loses on the Production Side.
+    pub(crate) changes: Option<String>,
+}
+
 /// Says whether a command asks before it acts.
 pub(crate) fn is_asked(command: Command) -> bool {
     matches!(command, Command::Merge | Command::Commit | Command::Abort)
@@ -33,15 +44,11 @@ pub(crate) fn demand(ctx: &Context) -> Result<(), Failure> {
 }
 
 /// Asks about a session command on the terminal.
-pub(crate) fn session(
-    status: &Status,
-    command: Command,
-    checkpoint: bool,
-    discard: bool,
-) -> Result<(), Failure> {
+pub(crate) fn session(status: &Status, command: Command, told: &Told) -> Result<(), Failure> {
+    let (checkpoint, discard) = (told.checkpoint, told.discard);
     let (text, by_name) = match command {
         Command::Merge => (merge_text(status, checkpoint), true),
-        Command::Commit => (commit_text(status), true),
+        Command::Commit => (commit_text(status, told.changes.as_deref()), true),
         Command::Abort if status.upgrade_state == UpgradeState::Merge => {
             (abort_merge_text(status, checkpoint, discard), true)
         }
@@ -134,13 +141,14 @@ paused Production Side, with a brief outage and no reboot."
 }
 
 /// CM-06, CM-11.
-fn commit_text(status: &Status) -> String {
+fn commit_text(status: &Status, changes: Option<&str>) -> String {
     let system = &status.system;
+    let changes = changes.unwrap_or_default();
     let mut text = format!(
         "Commit makes the upgrade of `{system}` permanent. It is irreversible: from here on there is no abort.
   What happens: the old Production Side is ended, and the mirrors are resynchronised (RDR) from the Upgrade Side.
   What it costs: no downtime. Until the resync ends, the system has no redundancy.
-  What is lost: everything changed on the system disks of the Production Side since the split, its logs included.
+  What is lost: everything changed on the system disks of the Production Side since the split, its logs included.{changes}
   What stays: the data disks, as they are now."
     );
     // LB-11
@@ -254,14 +262,15 @@ mod tests {
         let merge = merge_text(&status, false);
         assert!(merge.contains("stays on the data disks, also after an abort")); // DK-28
         assert!(merge.contains("brief outage") && merge.contains("no data is merged")); // MG-17
-        let commit = commit_text(&status);
+        let commit = commit_text(&status, Some("\n    /etc/motd (3 B)"));
+        assert!(commit.contains("/etc/motd")); // CM-11
         assert!(commit.contains("irreversible")); // CM-06
         assert!(commit.contains("since the split, its logs included")); // CM-11
         assert!(!commit.contains("WARNING"));
         let mut lossy = status.clone();
         lossy.not_saved = vec!["/var/log/shop: no space".to_owned()];
-        assert!(commit_text(&lossy).contains("WARNING")); // LB-11
-        assert!(commit_text(&lossy).contains("/var/log/shop: no space")); // LB-11
+        assert!(commit_text(&lossy, None).contains("WARNING")); // LB-11
+        assert!(commit_text(&lossy, None).contains("/var/log/shop: no space")); // LB-11
         assert!(abort_split_text(&status).contains("no downtime")); // SM-30
         let abort = abort_merge_text(&status, false, false);
         assert!(abort.contains("brief outage without a reboot")); // SM-30

@@ -1,5 +1,6 @@
 //! The way of every session command: confirm, request, wait, and say what came of it.
 
+use crate::commands::changes;
 use crate::confirm;
 use crate::context::Context;
 use crate::failure::{FAILED, Failure, problem_text};
@@ -42,8 +43,12 @@ pub(crate) async fn run(ctx: &Context, ask: Ask<'_>) -> Result<(), Failure> {
     let before = ctx.status(&system).await?;
     if asks && !ctx.yes {
         allowed(&before, ask.command)?;
-        let keeps = keeps_checkpoint(ctx, &before).await?;
-        confirm::session(&before, ask.command, keeps, ask.discard_data)?;
+        let told = confirm::Told {
+            checkpoint: keeps_checkpoint(ctx, &before).await?,
+            discard: ask.discard_data,
+            changes: lost_at_commit(ctx, &before, ask.command).await,
+        };
+        confirm::session(&before, ask.command, &told)?;
         // What was said holds for the state it was said in.
         let now = ctx.status(&system).await?;
         if now.upgrade_state != before.upgrade_state {
@@ -86,6 +91,15 @@ pub(crate) async fn run(ctx: &Context, ask: Ask<'_>) -> Result<(), Failure> {
     let goal = follow::goal(ask.command, before.upgrade_state);
     let ended = follow::wait(ctx, &system, ask.command, goal, accepted.after).await?;
     finish(ctx, ask.command, &ended)
+}
+
+/// The first of the files that a commit loses; none when nobody knows.
+async fn lost_at_commit(ctx: &Context, status: &Status, command: Command) -> Option<String> {
+    if command != Command::Commit {
+        return None;
+    }
+    let list = changes::ask(ctx, &status.system, "", 200).await.ok()?;
+    Some(changes::brief(&list))
 }
 
 /// Says whether the session keeps a checkpoint of the data at its merge.

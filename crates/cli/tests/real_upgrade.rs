@@ -5,6 +5,8 @@
 
 #[path = "real/bridge.rs"]
 mod bridge;
+#[path = "real/carry.rs"]
+mod carry;
 #[path = "real/checkpoint.rs"]
 mod checkpoint;
 #[path = "real/kill_tests.rs"]

@@ -42,6 +42,8 @@ struct File {
     accept_loss: Strings,
     #[serde(default)]
     data_paths: Strings,
+    #[serde(default)]
+    carry: Strings,
     rehearsal: Option<Spanned<bool>>,
     checkpoint: Option<Spanned<bool>>,
     #[serde(default)]
@@ -185,6 +187,7 @@ pub(crate) struct Own {
     pub(crate) services: Vec<Given<ServiceName>>,
     pub(crate) accept_loss: Vec<Given<String>>,
     pub(crate) data_paths: Vec<Given<String>>,
+    pub(crate) carry: Vec<Given<String>>,
     pub(crate) rehearsal: Option<Given<bool>>,
     pub(crate) checkpoint: Option<Given<bool>>,
     pub(crate) quiesce: OwnQuiesce,
@@ -237,6 +240,7 @@ pub(crate) fn read_own(source: Source<'_>) -> Result<Own, Problem> {
         },
         accept_loss: values::paths(source, "accept_loss", &file.accept_loss)?,
         data_paths: values::paths(source, "data_paths", &file.data_paths)?,
+        carry: values::carry(source, &file.carry)?,
         health: values::health(source, &file.health)?,
         timeouts: values::timeouts(source, &file.timeouts)?,
         rehearsal: file.rehearsal.as_ref().map(|r| source.given(r)),

@@ -24,6 +24,7 @@ pub(crate) struct Lists {
     pub(crate) services: Vec<Item<ServiceName>>,
     pub(crate) accept_loss: Vec<Item<String>>,
     pub(crate) data_paths: Vec<Item<String>>,
+    pub(crate) carry: Vec<Item<String>>,
     pub(crate) health: Vec<Item<HealthCheck>>,
     /// In the order of the list; timing comes later (gap G.3.38).
     pub(crate) actions: Vec<Item<CustomAction>>,
@@ -53,6 +54,11 @@ pub(crate) fn merge(nodes: &[Node]) -> Result<Vec<Lists>, Problem> {
             data_paths: union(
                 below.iter().map(|l| &l.data_paths),
                 own(at, &node.own.data_paths),
+                PartialEq::eq,
+            ),
+            carry: union(
+                below.iter().map(|l| &l.carry),
+                own(at, &node.own.carry),
                 PartialEq::eq,
             ),
             health: union(

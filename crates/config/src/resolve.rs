@@ -214,6 +214,7 @@ fn settings(own: &Own, lists: &Lists) -> UpgradeConfig {
             .map(|i| AcceptLoss(i.value.clone()))
             .collect(),
         data_paths: lists.data_paths.iter().map(|i| i.value.clone()).collect(),
+        carry: lists.carry.iter().map(|i| i.value.clone()).collect(),
         health: lists.health.iter().map(|i| i.value.clone()).collect(),
         timeouts: deadlines(own),
         rehearsal: own.rehearsal.as_ref().is_some_and(|r| r.value),
@@ -327,6 +328,10 @@ fn origins(
     list(
         "accept_loss",
         &mut lists.accept_loss.iter().map(|i| (i.value.clone(), i.from)),
+    );
+    list(
+        "carry",
+        &mut lists.carry.iter().map(|i| (i.value.clone(), i.from)),
     );
     list(
         "health",

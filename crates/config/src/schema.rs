@@ -34,6 +34,8 @@ pub fn schema() -> Value {
                 "type": "boolean", "default": false,
                 "description": "Leave the throw-away copy of the data on the Upgrade Side."
             },
+            "carry": list("Files and directories of the Production Side that the merge carries over: absolute paths, \
+                perhaps with `*` and `?`, and the word `default` for the well-known ones.", Some("^(/|default$)")),
             "checkpoint": {
                 "type": "boolean", "default": false,
                 "description": "Keep the data as they are at the merge, for `flipside abort --discard-data`."

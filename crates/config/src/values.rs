@@ -3,7 +3,9 @@
 use crate::file::{Health, Strings, TimeoutKeys};
 use crate::load::EXTENSION;
 use crate::position::{Given, Source};
-use flipside_model::{DiskName, HealthCheck, MAX_TIMEOUT_SECONDS, Problem, ServiceName};
+use flipside_model::{
+    CARRY_PATHS, DiskName, HealthCheck, MAX_TIMEOUT_SECONDS, Problem, ServiceName,
+};
 use std::ops::Range;
 use toml::Spanned;
 
@@ -136,6 +138,38 @@ pub(crate) fn path(
         ));
     }
     Ok(format!("/{}", parts.join("/")))
+}
+
+/// The word in `carry` that stands for the well-known paths.
+const DEFAULT: &str = "default";
+
+/// Reads what is carried over: absolute paths and patterns in the guest, and the word for the well-known ones.
+pub(crate) fn carry(source: Source<'_>, given: &Strings) -> Result<Vec<Given<String>>, Problem> {
+    let mut all: Vec<Given<String>> = Vec::new();
+    for item in given {
+        if item.get_ref() == DEFAULT {
+            let known = CARRY_PATHS.iter();
+            all.extend(known.map(|path| source.at(item.span(), (*path).to_owned())));
+            continue;
+        }
+        all.extend(paths(source, "carry", &vec![item.clone()])?);
+    }
+    for (at, path) in all.iter().enumerate() {
+        if path.value == "/" || all[..at].iter().any(|p| p.value == path.value) {
+            let shown = path.value.escape_debug();
+            let text = if path.value == "/" {
+                "`/` in `carry` is everything: name what is to be carried over".to_owned()
+            } else {
+                format!("`{shown}` is listed twice in `carry`")
+            };
+            let span = given
+                .iter()
+                .find(|g| g.get_ref().trim_end_matches('/') == path.value.trim_end_matches('/'))
+                .map_or(0..0, Spanned::span);
+            return Err(source.refuse(span, text));
+        }
+    }
+    Ok(all)
 }
 
 pub(crate) fn health(

@@ -60,7 +60,8 @@ fn the_template_with_its_examples_switched_on_is_valid() {
         let example = line.strip_prefix("# ").filter(|l| {
             l.starts_with("[[") || l.split_once(" = ").is_some_and(|(k, _)| !k.contains(' '))
         });
-        if !line.starts_with("services = ") && !line.starts_with("children = ") {
+        let lists = ["services = ", "children = ", "carry = "];
+        if !lists.iter().any(|list| line.starts_with(list)) {
             on.push_str(example.unwrap_or(line));
             on.push('\n');
         }
@@ -77,6 +78,8 @@ fn the_template_with_its_examples_switched_on_is_valid() {
     };
     let config = resolve(&text).expect("valid").config;
     assert_eq!(config.services.len(), 2);
+    // The word for the well-known paths stands for them, and one of the example's own.
+    assert_eq!(config.carry.len(), flipside_model::CARRY_PATHS.len() + 1);
     assert_eq!((config.system_disks.len(), config.data_disks.len()), (1, 1));
     assert_eq!(config.health.len(), 1);
     assert_eq!(config.timeouts, Timeouts::default());
@@ -146,6 +149,16 @@ fn every_refusal_names_file_line_and_column() {
         (
             "version = 1\nservices = [\n \"nginx\",\n \"nginx.service\"]",
             "4:2: the service `nginx.service` is listed twice",
+            "",
+        ),
+        (
+            "version = 1\ncarry = [\"/etc/a\", \"/\"]",
+            "2:20: `/` in `carry` is everything",
+            "",
+        ),
+        (
+            "version = 1\ncarry = [\"default\", \"/etc/passwd/\"]",
+            "2:21: `/etc/passwd` is listed twice in `carry`",
             "",
         ),
         (

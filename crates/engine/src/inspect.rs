@@ -1,8 +1,12 @@
 //! What an administrator may look at on a side at any time: services and packages (SV-18, SV-20, VC-03, VC-06, VC-11).
 
+use crate::context::Cx;
 use crate::driver::System;
 use flipside_model::api::{PackageChange, ServiceListing, ServiceStatus};
-use flipside_model::{DiskMap, LogSource, Package, Problem, ProblemCode, Side};
+use flipside_model::{
+    ChangeList, DiskMap, DiskRole, LogSource, MachineId, Package, Problem, ProblemCode, Side,
+    UpgradeState,
+};
 use flipside_session::disk_map::{self, Sources};
 use std::collections::BTreeMap;
 
@@ -86,6 +90,112 @@ impl System {
     }
 }
 
+/// The most files that are asked of a guest: more than anybody reads, far below what its agent can tell at once.
+const MOST_CHANGES: usize = 20_000;
+
+/// The most files in one answer.
+const PAGE: usize = 1_000;
+
+impl System {
+    /// What the Production Side changed on its system disks since the split, after a path: at Commit it is lost, but for
+    /// what is carried over (CM-11).
+    pub async fn production_changes(
+        &self,
+        after: &str,
+        most: usize,
+    ) -> Result<ChangeList, Problem> {
+        let cx = self.cx();
+        let facts = cx.facts();
+        let asked = match cx.state().upgrade {
+            UpgradeState::Split | UpgradeState::PrepareMerge if facts.divided => {
+                list_changes(cx, cx.machine(Side::Production)?, MOST_CHANGES).await
+            }
+            UpgradeState::Merge | UpgradeState::Commit | UpgradeState::Finish => {
+                return kept_changes(cx, after, most);
+            }
+            _ => return Err(not_divided()),
+        };
+        Ok(page(asked?, after, most))
+    }
+}
+
+fn kept_changes(cx: &Cx, after: &str, most: usize) -> Result<ChangeList, Problem> {
+    let list = cx.facts().changes.clone().ok_or_else(not_divided)?;
+    Ok(page(ChangeList::clone(&list), after, most))
+}
+
+fn not_divided() -> Problem {
+    Problem::new(
+        ProblemCode::Refused,
+        "nothing is known of changes on the Production Side: the system is not divided",
+    )
+    .advise("`flipside split` sets the mark from which changes count")
+}
+
+fn page(mut list: ChangeList, after: &str, most: usize) -> ChangeList {
+    list.files.retain(|file| file.path.as_str() > after);
+    list.files.truncate(most.min(PAGE));
+    list
+}
+
+/// Asks a side, and says of each file whether a rule of the configuration carries it over.
+pub(crate) async fn list_changes(
+    cx: &Cx,
+    machine: MachineId,
+    most: usize,
+) -> Result<ChangeList, Problem> {
+    let mut list = cx
+        .ports
+        .guest
+        .changes(machine, &cx.disks(DiskRole::Data), most)
+        .await?;
+    let settings = cx.settings();
+    for file in &mut list.files {
+        let rule = settings.carry.iter().find(|rule| takes(rule, &file.path));
+        file.rule = rule.cloned();
+    }
+    list.at_ms = cx.ports.clock.now_ms();
+    Ok(list)
+}
+
+/// Says whether a rule takes a path: it names it, a directory above it, or a pattern of either.
+fn takes(rule: &str, path: &str) -> bool {
+    let mut parts = path.split('/');
+    let mut wanted = rule.split('/');
+    loop {
+        match (wanted.next(), parts.next()) {
+            (None, _) => return true,
+            (Some(_), None) => return false,
+            (Some(pattern), Some(part)) if !matches(pattern.as_bytes(), part.as_bytes()) => {
+                return false;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Says whether a pattern of one name fits, as a shell has it: `*` and `?`; anything else is itself.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    // Where the last star stands, and how much of the name it has taken so far.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match (pattern.get(p), star) {
+            (Some(b'*'), _) => {
+                star = Some((p, n));
+                p += 1;
+            }
+            (Some(c), _) if *c == b'?' || *c == name[n] => (p, n) = (p + 1, n + 1),
+            (_, Some((at, taken))) => {
+                star = Some((at, taken + 1));
+                (p, n) = (at + 1, taken + 1);
+            }
+            (_, None) => return false,
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
 /// What differs between two lists of packages.
 pub(crate) fn changes(before: &[Package], after: &[Package]) -> Vec<PackageChange> {
     let mut all: BTreeMap<&str, [Vec<&str>; 2]> = BTreeMap::new();
@@ -116,6 +226,23 @@ mod tests {
             version: (*version).to_owned(),
         };
         list.iter().map(package).collect()
+    }
+
+    // The guest's shell expands the same patterns; what a rule takes must be told as it will be done.
+    #[test]
+    fn a_rule_takes_what_it_names_and_what_lies_below() {
+        for (rule, path, so) in [
+            ("/etc/passwd", "/etc/passwd", true),
+            ("/etc/passwd", "/etc/passwd-", false),
+            ("/var/spool/cron", "/var/spool/cron/crontabs/root", true),
+            ("/var/spool/*/new", "/var/spool/mail/new/1", true),
+            ("/var/spool/*/new", "/var/spool/mail/x/new", false),
+            ("/etc/pass*", "/etc/passwd", true),
+            ("/etc/?asswd", "/etc/passwd", true),
+            ("/etc/*", "/etc", false),
+        ] {
+            assert_eq!(takes(rule, path), so, "{rule} {path}");
+        }
     }
 
     // VC-11: new, removed, changed, and several versions of one name; what is the same is not told.

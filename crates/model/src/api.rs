@@ -34,6 +34,7 @@
 //! | `POST /v1/systems/NAME/dumps` | – | [`crate::Dump`], the Upgrade Side's memory as of now |
 //! | `GET /v1/systems/NAME/console/tail?side=…&bytes=…` | – | what the serial console printed last |
 //! | `GET /v1/systems/NAME/console?side=…` | upgrade to `flipside-console` | raw bytes both ways |
+//! | `GET /v1/systems/NAME/changes?after=PATH&limit=N` | – | [`crate::ChangeList`] |
 //! | `PUT /v1/systems/NAME/file?side=…&path=…` | the file's bytes | [`Copied`] |
 //! | `POST /v1/systems/NAME/restart` | [`RestartRequest`] | [`crate::Status`] |
 //! | `GET /v1/systems/NAME/shell?side=…` | upgrade to `flipside-shell` | raw bytes both ways |

@@ -47,6 +47,23 @@ pub const DATA_PATHS: [(&str, &str); 12] = [
     ("elasticsearch", "/var/lib/elasticsearch"),
 ];
 
+/// What `carry = ["default"]` stands for, in the spirit of Solaris' synclist: what users and programs put on a system disk
+/// while it serves, and nobody wants to lose.
+pub const CARRY_PATHS: [&str; 12] = [
+    "/var/spool/cron",
+    "/var/spool/at",
+    "/var/spool/exim4",
+    "/var/spool/postfix",
+    "/var/mail",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/etc/group",
+    "/etc/gshadow",
+    "/etc/subuid",
+    "/etc/subgid",
+    "/etc/aliases",
+];
+
 /// The longest time-out an operator may set, in seconds: one day.
 pub const MAX_TIMEOUT_SECONDS: u32 = 86_400;
 
@@ -137,6 +154,9 @@ pub struct UpgradeConfig {
     /// Keep the data as they are at the merge, so that an abort can take them back (data checkpoint).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint: bool,
+    /// Files and directories of the Production Side that the merge carries over: paths and patterns.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub carry: Vec<String>,
     /// Disks marked System besides the mandatory system disks (DK-03).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub system_disks: Vec<DiskName>,

@@ -6,6 +6,7 @@
 
 mod action;
 pub mod api;
+mod changes;
 mod command;
 mod config;
 mod disk;
@@ -31,10 +32,11 @@ pub use action::{
     ControlType, CustomAction, EXECUTE_CUSTOM_ACTIONS, FileKind, FileView, MAX_ACTION_OUTPUT,
     OnFailure, PinnedFile, Timing, UpgradeRequest, action_key, in_order,
 };
+pub use changes::{CarriedFiles, ChangeList, ChangedFile, ChangedKind, KEPT_CHANGES};
 pub use command::Command;
 pub use config::{
-    AcceptLoss, ConfigFile, DATA_PATHS, HealthCheck, MAX_TIMEOUT_SECONDS, QUIESCE_UNITS, Timeouts,
-    UpgradeConfig,
+    AcceptLoss, CARRY_PATHS, ConfigFile, DATA_PATHS, HealthCheck, MAX_TIMEOUT_SECONDS,
+    QUIESCE_UNITS, Timeouts, UpgradeConfig,
 };
 pub use disk::{DiskName, DiskRole, Leg, MirrorStatus};
 pub use inventory::{

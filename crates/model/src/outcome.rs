@@ -1,7 +1,8 @@
 //! What steps find out and later steps need: facts, recorded in the journal.
 
 use crate::{
-    ActionEnd, ActionRun, DiskName, DiskRole, Leg, LogsSaved, MachineId, PinnedFile, Side,
+    ActionEnd, ActionRun, CarriedFiles, ChangeList, DiskName, DiskRole, Leg, LogsSaved, MachineId,
+    PinnedFile, Side,
 };
 use serde::{Deserialize, Serialize};
 
@@ -140,6 +141,10 @@ pub enum Fact {
     },
     /// A resynchronisation was completed.
     Resynced(ResyncFigures),
+    /// What the Production Side changed on its system disks since the split.
+    Changes(ChangeList),
+    /// Files of the Production Side were carried over to the Upgrade Side.
+    CarriedFiles(CarriedFiles),
     /// The data are kept as they are at this moment: nobody writes to this leg until the session has decided.
     Checkpoint {
         /// The disk.

@@ -238,6 +238,10 @@ mod switch {
             "Production is continued with the time of its pause",
         ),
         bug(
+            "carried-files-left-packed",
+            "files are packed on the Production Side and never put on the Upgrade Side",
+        ),
+        bug(
             "checkpoint-not-frozen",
             "the Upgrade Side writes to the leg that keeps the data as they were at the merge",
         ),

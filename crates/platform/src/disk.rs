@@ -4,6 +4,9 @@ use crate::PortResult;
 use async_trait::async_trait;
 use flipside_model::{Carried, DiskName, Leg, MachineId, ResyncFigures};
 
+/// The serial number by which a guest finds the scratch disk.
+pub const SCRATCH: &str = "flipside-scratch";
+
 /// How a resynchronisation begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResyncStart {
@@ -86,6 +89,13 @@ pub trait DiskPort: Send + Sync {
     async fn resync_finish(&self, id: MachineId, disk: &DiskName) -> PortResult<ResyncFigures>;
     /// Gives it up; the bitmaps stay as they are, so that it can begin again.
     async fn resync_cancel(&self, id: MachineId, disk: &DiskName) -> PortResult<()>;
+    /// Plugs the scratch disk ([`SCRATCH`]) into a machine for reading and writing; makes it, of this size, if there is
+    /// none. Refused while another machine has it. It is no disk of the system, and no view shows it.
+    async fn plug_scratch(&self, id: MachineId, bytes: u64) -> PortResult<()>;
+    /// Takes the scratch disk from a machine; one that does not have it is done. What is on it stays.
+    async fn unplug_scratch(&self, id: MachineId) -> PortResult<()>;
+    /// Removes the scratch disk, which no machine may have.
+    async fn drop_scratch(&self) -> PortResult<()>;
     /// Compares both legs of a duplexed disk, whether its machine runs or not, and changes nothing. Writes in flight are
     /// no difference. `rate` limits the reading in bytes per second, 0 for no limit. Ends when it is dropped.
     async fn verify(

@@ -4,8 +4,8 @@
 use crate::{ActionRequest, FileView, LogRequest, PortError, PortErrorKind, PortResult};
 use async_trait::async_trait;
 use flipside_model::{
-    Condition, DiskName, HealthCheck, Inventory, LogCopy, LogSource, MachineId, MountPoint,
-    Package, PackageFault, Renewal, SavedStartup, StartupType, Surroundings,
+    CarriedFiles, ChangeList, Condition, DiskName, HealthCheck, Inventory, LogCopy, LogSource,
+    MachineId, MountPoint, Package, PackageFault, Renewal, SavedStartup, StartupType, Surroundings,
 };
 use std::time::Duration;
 
@@ -88,6 +88,19 @@ pub struct UnitStart {
     pub unit: String,
     /// A failure is an error, not a warning.
     pub required: bool,
+}
+
+/// What to carry over from one side to the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarryPlan {
+    /// Paths and patterns in the guest.
+    pub rules: Vec<String>,
+    /// The mark since which changes count: `split`, or that of an earlier run.
+    pub since: String,
+    /// The mark of this run.
+    pub mark: String,
+    /// The most that is packed, in bytes.
+    pub most: u64,
 }
 
 /// A program to run in the guest: an argument vector, never a shell line.
@@ -183,6 +196,21 @@ pub trait GuestPort: Send + Sync {
     async fn hold(&self, id: MachineId, set: &HoldSet, held: &Held) -> PortResult<()>;
     /// Puts startup types and mount tables back while the gates still hold everything (before the outage).
     async fn prepare_release(&self, id: MachineId, set: &HoldSet, held: &Held) -> PortResult<()>;
+    /// Marks the moment from which changes count (true), or takes away the mark and what was made for carrying files over.
+    async fn mark_split(&self, id: MachineId, set: bool) -> PortResult<()>;
+    /// Lists at most so many of the files that changed since the mark, by path, on all disks but these (the data disks);
+    /// what lives only while the system runs is left out.
+    async fn changes(
+        &self,
+        id: MachineId,
+        data: &[DiskName],
+        most: usize,
+    ) -> PortResult<ChangeList>;
+    /// Packs the files that changed since a mark onto the scratch disk, and the names of all.
+    async fn pack(&self, id: MachineId, plan: &CarryPlan) -> PortResult<CarriedFiles>;
+    /// Puts what was packed in its place, with owner, mode, times and attributes, and removes what was removed there. What
+    /// has changed here since the split is left, and named as a conflict. Twice is once.
+    async fn unpack(&self, id: MachineId, rules: &[String]) -> PortResult<CarriedFiles>;
     /// Lifts all gates at once; needs no reload.
     async fn lift(&self, id: MachineId) -> PortResult<()>;
     /// Lowers the gates again (a failed merge, an abort).

@@ -28,12 +28,12 @@ pub mod conformance;
 
 pub use action::{ActionRequest, LogRequest};
 pub use book::{Lease, LegPort};
-pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView, Verified, VerifyProgress};
+pub use disk::{DiskPort, ResyncPhase, ResyncStart, ResyncView, SCRATCH, Verified, VerifyProgress};
 pub use error::{PortError, PortErrorKind, PortResult};
 pub use flipside_model::{FileKind, FileView};
 pub use guest::{
-    CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet, ListedService, Notice,
-    OpenFile, ServiceView, ShellStream, UnitStart,
+    CarryPlan, CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet,
+    ListedService, Notice, OpenFile, ServiceView, ShellStream, UnitStart,
 };
 pub use host::{Clock, HostFacts, HostPort, LegChange};
 pub use machine::{

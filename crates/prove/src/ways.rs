@@ -159,6 +159,12 @@ pub async fn all_is_well(bench: &mut Bench, expected: &str) -> Result<(), String
             return Err(format!("the legs of {} differ", disk.name));
         }
     }
+    if bench.world.scratch() != (false, None) {
+        return Err(format!(
+            "a scratch disk is left: {:?}",
+            bench.world.scratch()
+        ));
+    }
     if bench.world.machines().len() != 1 {
         return Err(format!("left over: {:?}", bench.world.machines()));
     }
@@ -255,18 +261,30 @@ const TESTED: Duration = Duration::from_secs(1);
 /// Keeps a checkpoint at the merge; what is written after it is discarded, or the checkpoint is.
 async fn with_checkpoint(bench: &mut Bench, way: Way) -> Result<S, String> {
     bench.config.checkpoint = true;
+    if way == Way::CommitWithCheckpoint {
+        bench.config.carry = vec![SPOOL.to_owned()];
+        spool(bench, "old", Some(b"delivered later"))?;
+        spool(bench, "both", Some(b"before"))?;
+    }
     bench.discards = way == Way::DiscardData;
     if bench.reach(Command::Split, S::Split).await? == S::Abort {
         return Ok(S::Abort);
     }
     install(bench)?;
+    if way == Way::CommitWithCheckpoint {
+        users_spool(bench)?;
+    }
     if bench.reach(Command::Merge, S::Merge).await? == S::Abort {
         return Ok(S::Abort);
     }
     tokio::time::sleep(TESTED).await;
     bench.check()?;
     if way == Way::CommitWithCheckpoint {
-        return bench.reach(Command::Commit, S::Commit).await;
+        let reached = bench.reach(Command::Commit, S::Commit).await?;
+        if reached == S::Commit {
+            is_carried(bench)?;
+        }
+        return Ok(reached);
     }
     let reached = bench.reach(Command::Abort, S::Abort).await?;
     // Somebody else's abort may have been first, and keeps what was written.
@@ -280,6 +298,51 @@ async fn with_checkpoint(bench: &mut Bench, way: Way) -> Result<S, String> {
         ));
     }
     Ok(reached)
+}
+
+/// A spool on the system disk that is carried over.
+const SPOOL: &str = "/var/spool/app";
+
+/// Writes a file of the spool on the Production Side.
+fn spool(bench: &Bench, name: &str, bytes: Option<&[u8]>) -> Result<(), String> {
+    let production = bench.system().machine_for(Some(Side::Production));
+    let production = production.map_err(|p| p.to_string())?;
+    let path = format!("{SPOOL}/{name}");
+    let written = bench.world.write_file(production, &path, bytes);
+    written.map_err(|e| e.to_string())
+}
+
+/// What happens to the spool while the system is divided: files come, go, and change on both sides.
+fn users_spool(bench: &Bench) -> Result<(), String> {
+    spool(bench, "new", Some(b"a mail"))?;
+    spool(bench, "old", None)?;
+    spool(bench, "both", Some(b"production's"))?;
+    let upgrade = bench.system().machine_for(Some(Side::Upgrade));
+    let upgrade = upgrade.map_err(|p| p.to_string())?;
+    let path = format!("{SPOOL}/both");
+    let written = bench.world.write_file(upgrade, &path, Some(b"upgraded"));
+    written.map_err(|e| e.to_string())
+}
+
+/// After the commit the spool holds what came, not what went, and what the upgrade itself had changed (design 3.5).
+fn is_carried(bench: &Bench) -> Result<(), String> {
+    let serving = bench.world.serving()?;
+    let read = |name: &str| bench.world.read_file(serving, &format!("{SPOOL}/{name}"));
+    let (new, old, both) = (read("new"), read("old"), read("both"));
+    if new.as_deref() != Some(b"a mail") {
+        return Err(format!(
+            "a file of the Production Side was not carried over: {new:?}"
+        ));
+    }
+    if old.is_some() {
+        return Err("a file that had been removed on the Production Side came back".to_owned());
+    }
+    if both.as_deref() != Some(b"upgraded") {
+        return Err(format!(
+            "a file of the Upgrade Side was overwritten: {both:?}"
+        ));
+    }
+    Ok(())
 }
 
 /// Commands something, aborts it in the middle of a call, and goes on until the abort is done.

@@ -220,6 +220,7 @@ noticed! {
     old_side_asked_again "old-side-asked-again" at "guest.*";
     carried_bitmap_outlives_its_machine "carried-bitmap-outlives-its-machine";
     clock_not_set "clock-not-set";
+    carried_files_left_packed "carried-files-left-packed";
     checkpoint_not_frozen "checkpoint-not-frozen";
     checkpoint_direction_swapped "checkpoint-direction-swapped";
     data_discarded_unasked "data-discarded-unasked";

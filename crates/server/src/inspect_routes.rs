@@ -8,7 +8,9 @@ use flipside_model::api::{
     KeysRequest, MediaRequest, MediumStatus, PackageChange, ServiceListing, ServiceStatus,
     SideAccess,
 };
-use flipside_model::{Condition, DiskMap, Dump, LogSource, Package, PackageFault, Side, Status};
+use flipside_model::{
+    ChangeList, Condition, DiskMap, Dump, LogSource, Package, PackageFault, Side, Status,
+};
 use serde::Deserialize;
 use std::sync::Arc;
 
@@ -156,4 +158,26 @@ pub(crate) async fn take_dump(
     Ok(Json(
         taken.unwrap_or_else(|e| Err(crate::streams::lost(&e)))?,
     ))
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct PageQuery {
+    /// Only paths behind this one.
+    #[serde(default)]
+    after: String,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+/// Files in an answer when nothing else is asked for.
+const DEFAULT_LIMIT: usize = 200;
+
+pub(crate) async fn changes(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<PageQuery>,
+) -> Answer<Json<ChangeList>> {
+    let system = registry.get(&name).await?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
+    Ok(Json(system.production_changes(&query.after, limit).await?))
 }

@@ -62,6 +62,7 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
             "/v1/systems/{name}/packages/changes",
             get(inspect_routes::package_changes),
         )
+        .route("/v1/systems/{name}/changes", get(inspect_routes::changes))
         .route(
             "/v1/systems/{name}/packages/verify",
             get(inspect_routes::verify_packages),

@@ -107,6 +107,7 @@ impl Step {
             | Step::BackupActions
             | Step::BackUpLogs
             | Step::LeaveActions
+            | Step::Carry
             | Step::CloseProductionData
             | Step::ReleaseProduction
             | Step::KeepCheckpoint
@@ -128,6 +129,7 @@ impl Step {
                 | Step::BackupActions
                 | Step::BackUpLogs
                 | Step::LeaveActions
+                | Step::Carry
                 | Step::CloseProductionData
                 | Step::ReleaseProduction
                 | Step::KeepCheckpoint
@@ -143,6 +145,7 @@ impl Facts {
     fn wants(&self, step: Step) -> bool {
         match step {
             Step::KeepCheckpoint | Step::AbortCheckpoint => self.checkpoint,
+            Step::PreCarry | Step::Carry => self.carry,
             _ => true,
         }
     }
@@ -341,6 +344,7 @@ mod tests {
         let moved = Facts {
             owner: Side::Upgrade,
             checkpoint: true,
+            carry: true,
             ..Facts::default()
         };
         let planned: Vec<Step> = UpgradeState::ALL
@@ -359,6 +363,7 @@ mod tests {
     fn a_merge_is_taken_back_up_to_the_release_and_not_after_it() {
         let everything = Facts {
             checkpoint: true,
+            carry: true,
             ..Facts::default()
         };
         let merge = plan(UpgradeState::Merge, &everything);

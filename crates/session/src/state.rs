@@ -2,9 +2,10 @@
 
 use crate::{Step, law};
 use flipside_model::{
-    ActionRun, Carried, DiskName, DiskRole, Entry, Fact, ForkFigures, LogsSaved, MachineId,
-    MountPoint, OperationalState, Outage, Package, PinnedFile, Problem, Record, ResyncFigures,
-    SavedStartup, SessionId, Severity, Side, StepName, StepResult, UpgradeConfig, UpgradeState,
+    ActionRun, Carried, CarriedFiles, ChangeList, DiskName, DiskRole, Entry, Fact, ForkFigures,
+    LogsSaved, MachineId, MountPoint, OperationalState, Outage, Package, PinnedFile, Problem,
+    Record, ResyncFigures, SavedStartup, SessionId, Severity, Side, StepName, StepResult,
+    UpgradeConfig, UpgradeState,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -54,6 +55,12 @@ pub struct Facts {
     pub heard: u64,
     /// Whether the configuration asks for a data checkpoint at the merge.
     pub checkpoint: bool,
+    /// Whether the configuration names files to carry over.
+    pub carry: bool,
+    /// The last run of that.
+    pub carried_files: Option<CarriedFiles>,
+    /// What the Production Side had changed before the merge.
+    pub changes: Option<Arc<ChangeList>>,
     /// When the data of a disk were kept, in milliseconds since 1970.
     pub checkpoints: BTreeMap<DiskName, i64>,
     /// Whether an abort takes the data back to the checkpoint.
@@ -97,6 +104,9 @@ impl Default for Facts {
             owner: Side::Production,
             heard: 0,
             checkpoint: false,
+            carry: false,
+            carried_files: None,
+            changes: None,
             checkpoints: BTreeMap::new(),
             discard_data: false,
             media: BTreeMap::new(),
@@ -298,6 +308,7 @@ impl SessionState {
             checkpoint: config.checkpoint,
             // No session begins with two sides.
             media: self.facts.media.clone(),
+            carry: !config.carry.is_empty(),
             ..Facts::default()
         });
     }
@@ -436,6 +447,8 @@ impl Facts {
                 self.carried.insert(carried.disk.clone(), carried.clone());
             }
             Fact::Resyncing { .. } | Fact::Discarding { .. } => {}
+            Fact::Changes(list) => self.changes = Some(Arc::new(list.clone())),
+            Fact::CarriedFiles(carried) => self.carried_files = Some(carried.clone()),
             Fact::Checkpoint { disk, .. } => {
                 self.checkpoints.insert(disk.clone(), at_ms);
                 // What was carried until now says nothing of what is written from here.

@@ -62,6 +62,10 @@ steps! {
     MergeCheck = PrepareMerge, "prepare_merge.check", "Check that the Upgrade Side can take over";
     /// Advanced actions with PrepareMerge on both sides (CA-14).
     PrepareMergeActions = PrepareMerge, "prepare_merge.actions", "Execute custom actions";
+    /// Lists what Production changed on its system disks: later it cannot be asked (CM-11).
+    ListChanges = PrepareMerge, "prepare_merge.changes", "List what the Production Side changed";
+    /// Carries chosen files over ahead, so that the outage is short.
+    PreCarry = PrepareMerge, "prepare_merge.carry", "Carry files over from the Production Side";
     /// Restores startup types behind the gates, before the outage (MG-15).
     PrepareRelease = PrepareMerge, "prepare_merge.release", "Restore startup types behind the gates";
     /// Ends a running resynchronisation of data disks.
@@ -79,6 +83,8 @@ steps! {
     BackupActions = Merge, "merge.backup_actions", "Execute custom actions";
     /// Copies the selected logs (LB-02, MG-06).
     BackUpLogs = Merge, "merge.back_up_logs", "Save the logs of the Production Side";
+    /// Carries over what has changed since, now that nothing is written any more.
+    Carry = Merge, "merge.carry", "Carry the last changed files over";
     /// Advanced actions with ExecuteMerge on the side that is left (CA-14).
     LeaveActions = Merge, "merge.leave_actions", "Execute custom actions";
     /// Unmounts the data there (MG-05).

@@ -154,6 +154,28 @@ impl Survey {
         points
     }
 
+    /// The places of local file systems that lie on no data disk: each once, `/` first.
+    pub(super) fn system_mounts(&self, data: &[DiskName]) -> Vec<String> {
+        let data = self.mounts_on(data);
+        let mut places = vec![("/", String::new())];
+        for mount in &self.mounts {
+            let local = mount.source.starts_with("/dev/");
+            let known = places
+                .iter()
+                .any(|(place, number)| *place == mount.target || *number == mount.number);
+            if local && !known && data.iter().all(|d| d.target != mount.target) {
+                places.push((&mount.target, mount.number.clone()));
+            }
+        }
+        let root = self.mounts.iter().rev().find(|m| m.target == "/");
+        let root = root.map_or("", |m| m.number.as_str());
+        places
+            .into_iter()
+            .filter(|(place, number)| *place == "/" || number != root)
+            .map(|(place, _)| place.to_owned())
+            .collect()
+    }
+
     /// The serial number of the disk a file lies on, by its device number or else by its path; empty if unknown.
     pub(super) fn serial_of(&self, number: &str, path: &str) -> String {
         let mount = || {

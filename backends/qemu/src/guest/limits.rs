@@ -21,6 +21,10 @@ pub(super) const LOG: usize = 256 * 1024;
 /// Crash files that are listed, and the bytes of a piece that is read: a fork of `dd` costs tens of milliseconds.
 pub(super) const CRASHES: usize = 32;
 pub(super) const PIECE: usize = 4 << 20;
+/// Walking over every inode of the system disks: a million take 10 s when they are in memory, many times that otherwise.
+pub(super) const WALK: Duration = Duration::from_secs(120);
+/// Packing or putting a gigabyte of files: 100 MB/s and less under TCG.
+pub(super) const CARRY: Duration = Duration::from_secs(240);
 /// Creating or removing a flag file, with its fsync on a disk that may be slow.
 pub(super) const FLAG: Duration = Duration::from_secs(30);
 /// A script with `daemon-reload` in it: 4 to 18 s each were measured under TCG, and a stop of what acts by itself

@@ -12,6 +12,7 @@
 
 mod actions;
 mod blocks;
+mod carry;
 mod data;
 mod escape;
 mod exec;
@@ -34,13 +35,13 @@ pub mod windows;
 
 use async_trait::async_trait;
 use flipside_model::{
-    Condition, DiskName, FileView, HealthCheck, Inventory, LogCopy, LogSource, MachineId,
-    MountPoint, Package, PackageFault, Renewal, Surroundings,
+    CarriedFiles, ChangeList, Condition, DiskName, FileView, HealthCheck, Inventory, LogCopy,
+    LogSource, MachineId, MountPoint, Package, PackageFault, Renewal, Surroundings,
 };
 use flipside_platform::{
-    ActionRequest, CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held, HoldSet,
-    ListedService, LogRequest, Notice, OpenFile, PortError, PortErrorKind, PortResult, ServiceView,
-    ShellStream, UnitStart,
+    ActionRequest, CarryPlan, CrashFile, ExecOutput, ExecRequest, GuestInfo, GuestPort, Held,
+    HoldSet, ListedService, LogRequest, Notice, OpenFile, PortError, PortErrorKind, PortResult,
+    ServiceView, ShellStream, UnitStart,
 };
 use flipside_qmp::Exec;
 use link::{Link, Script};
@@ -285,6 +286,27 @@ impl GuestPort for LinuxGuest {
         most: usize,
     ) -> PortResult<Vec<u8>> {
         self.read_piece(id, path, offset, most).await
+    }
+
+    async fn mark_split(&self, id: MachineId, set: bool) -> PortResult<()> {
+        self.mark(id, set).await
+    }
+
+    async fn changes(
+        &self,
+        id: MachineId,
+        data: &[DiskName],
+        most: usize,
+    ) -> PortResult<ChangeList> {
+        self.list_changes(id, data, most).await
+    }
+
+    async fn pack(&self, id: MachineId, plan: &CarryPlan) -> PortResult<CarriedFiles> {
+        self.pack_files(id, plan).await
+    }
+
+    async fn unpack(&self, id: MachineId, rules: &[String]) -> PortResult<CarriedFiles> {
+        self.unpack_files(id, rules).await
     }
 
     async fn lift(&self, id: MachineId) -> PortResult<()> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod abort;
 pub(crate) mod actions;
+pub(crate) mod changes;
 pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod completion;
@@ -77,6 +78,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Packages(args) => packages::run(&ctx, args).await,
         Command::Logs(args) => logs::run(&ctx, args).await,
         Command::Actions(args) => actions::run(&ctx, args).await,
+        Command::Changes(args) => changes::run(&ctx, args).await,
         Command::Status(args) => status::run(&ctx, args).await,
         Command::Log(args) => log::run(&ctx, args).await,
         Command::Demo(args) => demo::run(&ctx, args).await,

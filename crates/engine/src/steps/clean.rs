@@ -11,7 +11,7 @@ pub(super) struct CleanGuest;
 #[async_trait]
 impl Action for CleanGuest {
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
-        Ok(if cx.facts().committed {
+        Ok(if cx.facts().committed || marked(cx) {
             Seen::Repeat
         } else {
             Seen::Done
@@ -19,6 +19,9 @@ impl Action for CleanGuest {
     }
 
     async fn act(&self, cx: &Cx) -> Step {
+        if !cx.facts().committed {
+            return unmark(cx).await;
+        }
         crate::power::boot_committed(cx).await?;
         // After a commit the machine that runs is the one that was the Upgrade Side; before its facts are folded it
         // is still called so.
@@ -28,9 +31,29 @@ impl Action for CleanGuest {
         {
             let _nobody_tells = cx.telling().await;
             cx.ports.guest.cleanup(machine).await?;
+            cx.ports.guest.mark_split(machine, false).await?;
         }
         Ok(())
     }
+}
+
+/// Says whether the session had come to mark the guest.
+fn marked(cx: &Cx) -> bool {
+    cx.facts().startup.is_some()
+}
+
+/// Nothing else was left in a guest that was not upgraded, and nothing hangs on it: one that does not run now keeps it.
+async fn unmark(cx: &Cx) -> Step {
+    let Some(machine) = cx.facts().production else {
+        return Ok(());
+    };
+    if let Err(error) = cx.ports.guest.mark_split(machine, false).await {
+        cx.ledger.write(flipside_model::Record::problem(
+            flipside_model::Severity::Information,
+            &error.into(),
+        ))?;
+    }
+    Ok(())
 }
 
 /// Removes carriers, and lets the machine that runs be the system again.
@@ -48,7 +71,13 @@ impl Action for CleanHost {
     }
 
     async fn act(&self, cx: &Cx) -> Step {
+        if cx.facts().carry {
+            super::carry::fetch(cx).await?;
+        }
         let _held = cx.exclusive().await?;
+        if cx.facts().carry {
+            cx.ports.disk.drop_scratch().await?;
+        }
         for disk in &cx.spec.disks {
             cx.ports.disk.drop_carried(&disk.name).await?;
         }

@@ -3,6 +3,7 @@
 mod attach;
 mod back_up_logs;
 mod cancel_fork;
+mod carry;
 mod check;
 pub(crate) mod checkpoint;
 mod clean;
@@ -14,6 +15,7 @@ mod fork;
 mod health;
 mod hold;
 mod hold_door;
+mod list_changes;
 mod mirrors;
 mod mount;
 mod open_door;
@@ -76,6 +78,8 @@ pub(crate) fn action(step: Step) -> &'static dyn Action {
         },
         Step::CloseUpgradeData => &remove_data::RemoveData,
         Step::MergeCheck => &check::MergeCheck,
+        Step::ListChanges => &list_changes::ListChanges,
+        Step::PreCarry => &carry::Carry { last: false },
         Step::PrepareRelease => &prepare_release::PrepareRelease,
         Step::SettleMirrors => &settle_mirrors::SettleMirrors,
         Step::PreFlush => &flush::PreFlush,
@@ -86,6 +90,7 @@ pub(crate) fn action(step: Step) -> &'static dyn Action {
             side: Side::Production,
             users_wait: true,
         },
+        Step::Carry => &carry::Carry { last: true },
         Step::CloseProductionData => &close_data::CloseData {
             side: Side::Production,
         },

@@ -31,6 +31,7 @@ impl Action for TakeStock {
         cx.ledger.fact(Fact::Mounts(mounts))?;
         note_packages(cx, production).await?;
         mark_logs(cx, production).await?;
+        mark(cx, production).await?;
         let held = cx.ports.guest.startup(production, &cx.hold_set()).await?;
         cx.ledger.fact(Fact::Quiesced(held.quiesced))?;
         cx.ledger.fact(Fact::Startup(held.units))?;
@@ -90,6 +91,21 @@ async fn mark_logs(cx: &Cx, production: MachineId) -> Step {
         let problem = Problem::from(error);
         cx.ledger
             .write(Record::problem(Severity::Warning, &problem))?;
+    }
+    Ok(())
+}
+
+/// Marks the moment from which changes count. Without the mark nothing can be carried over; if nothing is to be, a guest
+/// that cannot be marked costs a warning.
+async fn mark(cx: &Cx, production: MachineId) -> Step {
+    match cx.ports.guest.mark_split(production, true).await {
+        Ok(()) => {}
+        Err(error) if cx.facts().carry => return Err(error.into()),
+        Err(error) => {
+            let problem = Problem::from(error);
+            cx.ledger
+                .write(Record::problem(Severity::Warning, &problem))?;
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 mod bench;
 mod checks_actions;
+mod checks_carry;
 mod checks_disk;
 mod checks_fork;
 mod checks_guest;
@@ -81,6 +82,7 @@ const WITHOUT_GUEST: [Check; 32] = checks![
 
 /// Checks that speak to an operating system.
 const WITH_GUEST: [Check; 19] = checks![
+    checks_carry::changed_files_are_listed_and_carried,
     checks_guest::the_guest_answers_and_keeps_its_boot_id,
     checks_guest::services_and_mounts_are_described,
     checks_guest::disks_and_volumes_are_described,
