@@ -3,7 +3,7 @@
 use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use async_trait::async_trait;
-use flipside_model::{Fact, Side, planted};
+use flipside_model::{Fact, MachineId, Side, planted};
 
 /// Removes the gates from the guest that was upgraded.
 pub(super) struct CleanGuest;
@@ -20,7 +20,10 @@ impl Action for CleanGuest {
 
     async fn act(&self, cx: &Cx) -> Step {
         if !cx.facts().committed {
-            return unmark(cx).await;
+            return match cx.facts().production {
+                Some(machine) => unmark(cx, machine).await,
+                None => Ok(()),
+            };
         }
         crate::power::boot_committed(cx).await?;
         // After a commit the machine that runs is the one that was the Upgrade Side; before its facts are folded it
@@ -31,7 +34,7 @@ impl Action for CleanGuest {
         {
             let _nobody_tells = cx.telling().await;
             cx.ports.guest.cleanup(machine).await?;
-            cx.ports.guest.mark_split(machine, false).await?;
+            unmark(cx, machine).await?;
         }
         Ok(())
     }
@@ -42,11 +45,8 @@ fn marked(cx: &Cx) -> bool {
     cx.facts().startup.is_some()
 }
 
-/// Nothing else was left in a guest that was not upgraded, and nothing hangs on it: one that does not run now keeps it.
-async fn unmark(cx: &Cx) -> Step {
-    let Some(machine) = cx.facts().production else {
-        return Ok(());
-    };
+/// Takes the mark of the split away. Nothing hangs on it: a guest that does not answer now keeps it until the next session.
+async fn unmark(cx: &Cx, machine: MachineId) -> Step {
     if let Err(error) = cx.ports.guest.mark_split(machine, false).await {
         cx.ledger.write(flipside_model::Record::problem(
             flipside_model::Severity::Information,
