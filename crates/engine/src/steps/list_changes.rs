@@ -5,7 +5,7 @@ use super::{Action, Seen};
 use crate::context::{Cx, Step};
 use crate::inspect;
 use async_trait::async_trait;
-use flipside_model::{Fact, KEPT_CHANGES, Problem, Record, Severity, Side};
+use flipside_model::{Fact, KEPT_CHANGES, Record, Severity, Side};
 
 pub(super) struct ListChanges;
 
@@ -24,7 +24,7 @@ impl Action for ListChanges {
                 cx.ledger.fact(Fact::Changes(list))?;
             }
             Err(error) => {
-                let problem = Problem::from(error);
+                let problem = error;
                 cx.ledger
                     .write(Record::problem(Severity::Warning, &problem))?;
             }

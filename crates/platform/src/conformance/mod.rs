@@ -81,7 +81,7 @@ const WITHOUT_GUEST: [Check; 32] = checks![
 ];
 
 /// Checks that speak to an operating system.
-const WITH_GUEST: [Check; 19] = checks![
+const WITH_GUEST: [Check; 20] = checks![
     checks_carry::changed_files_are_listed_and_carried,
     checks_guest::the_guest_answers_and_keeps_its_boot_id,
     checks_guest::services_and_mounts_are_described,
