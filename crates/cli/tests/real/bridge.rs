@@ -237,7 +237,7 @@ impl World {
         let number: u32 = number.parse().expect("a number");
         // Its number is one more than that of the last machine, which was the Upgrade Side that has been taken back.
         let theirs = format!("{system}-{}", number + 2);
-        wire.on_host(&format!("ip link add {theirs} type dummy"));
+        wire.on_host(&format!("ip link add {theirs} type bridge"));
         let split = ["split", NAME, "--config", &self.config];
         lab.refused(&split, 1, &[&theirs, "that flipside did not make"]);
         lab.is_in(S::Split, O::Broken);
