@@ -308,8 +308,8 @@ fn a_system_with_wrong_parts_is_refused_before_the_server_is_asked() {
             "the same directory",
         ),
         (
-            &["--system-disk", "i.raw", "--network", "bridge=br0"],
-            "later release",
+            &["--system-disk", "i.raw", "--network", "bridge="],
+            "1 to 15 characters",
         ),
         (
             &["--system-disk", "i.raw", "--publish", "80"],

@@ -84,11 +84,32 @@ impl Action for MergeCheck {
         })?;
         services_exist(cx, upgrade).await?;
         network_is_ready(cx, upgrade).await?;
+        nothing_is_remote(cx, upgrade).await?;
         legs_are_good(cx).await?;
         crate::actions::check_files(cx).await?;
         super::back_up_logs::check_directory(cx).await?;
         Ok(devices::refuse_changed(cx, |_, _| true).await?)
     }
+}
+
+/// Design 3.5: a file system that wakes with a stale cache destroys live data, so the link never rises over one that is reached
+/// through it.
+async fn nothing_is_remote(cx: &Cx, upgrade: flipside_model::MachineId) -> Step {
+    let around = cx.ports.guest.surroundings(upgrade).await?;
+    let Some(storage) = around.remote.first() else {
+        return Ok(());
+    };
+    let text = format!(
+        "the Upgrade Side still has {} `{}`, which Production has written to since the split",
+        storage.kind, storage.source
+    );
+    Err(Problem::new(ProblemCode::NotReady, text)
+        .about(storage.source.clone())
+        .advise(
+            "unmount it there (`flipside run -- umount -f …`) and log out, or take it out of that side's mount table and \
+             `flipside restart --side upgrade`; then `flipside retry`",
+        )
+        .into())
 }
 
 /// The users can be led to the Upgrade Side (gap G.2.27, fault 49): told before the outage, not in it.

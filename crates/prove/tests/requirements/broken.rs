@@ -32,6 +32,31 @@ fn an_abort_before_the_split_leaves_the_duplexed_system() {
     });
 }
 
+// Design 3.5: the users stay where they are until nothing on the Upgrade Side is reached over the network.
+#[test]
+fn a_merge_waits_until_storage_over_the_network_is_let_go() {
+    run(|| async {
+        let mut bench = duplexed().await;
+        let production = bench.world.serving().expect("serves");
+        expect(bench.command(Command::Split).await, S::Split);
+        bench.world.set_options(|options| {
+            options.surroundings.remote = vec![flipside_model::RemoteStorage {
+                kind: "nfs".to_owned(),
+                source: "files:/srv".to_owned(),
+                target: "/mnt".to_owned(),
+            }];
+        });
+        breaks(&mut bench, Command::Merge, S::PrepareMerge).await;
+        let problem = bench.status().problem.expect("a reason");
+        assert!(problem.message.contains("files:/srv"), "{problem:?}");
+        assert_eq!(bench.world.serving(), Ok(production));
+        bench
+            .world
+            .set_options(|options| options.surroundings.remote.clear());
+        expect(bench.command(Command::Retry).await, S::Merge);
+    });
+}
+
 // MG-03, AB-07: a failure in PrepareMerge leaves the users where they are, and so does the abort. AB-21: no startup
 // type was changed on Production, and none is restored.
 #[test]

@@ -269,12 +269,12 @@ fn remote_storage(seen: &Observed<'_>) -> Vec<Finding> {
                     target => format!(" on `{target}`"),
                 };
                 let text = format!(
-                    "external data: {} `{}`{at}; it stays with the side that serves the users",
+                    "external data: {} `{}`{at}; a merge begins only when the Upgrade Side has let go of it",
                     storage.kind, storage.source
                 );
                 finding(Severity::Information, "external", text)
                     .about(storage.source.clone())
-                    .advise("the Upgrade Side lets go of it in the split; software on it is not upgraded")
+                    .advise("after the split unmount it there, and log out: its network is down, so nothing can be lost by it")
             })
             .collect()
     })
