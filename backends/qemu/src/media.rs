@@ -77,11 +77,15 @@ impl QemuSystem {
     pub(crate) async fn insert_medium(&self, id: MachineId, image: &Path) -> PortResult<()> {
         check(image)?;
         let conn = self.conn(id).await?;
-        if drive(&conn.query("query-block").await?).image.as_deref() == Some(image) {
+        let here = drive(&conn.query("query-block").await?).image;
+        if here.as_deref() == Some(image) {
             return Ok(());
         }
+        // An empty drive holds nothing that could be pulled away, though its tray may be locked: the lock of Production's
+        // drive crosses the fork, its disc does not.
         let arguments = json!({
             "id": DRIVE, "filename": image, "format": "raw", "read-only-mode": "read-only",
+            "force": here.is_none(),
         });
         let changed = conn.run("blockdev-change-medium", arguments).await;
         changed.map(drop).map_err(|e| locked(id, e))

@@ -86,10 +86,11 @@ fn plant_order(steps: &mut [Step]) {
         ),
     ];
     for (name, first, second) in wrong {
+        let place = |step| steps.iter().position(|s| *s == step);
         if planted::is(name)
-            && let Some(at) = steps.windows(2).position(|two| two == [first, second])
+            && let (Some(first), Some(second)) = (place(first), place(second))
         {
-            steps.swap(at, at + 1);
+            steps.swap(first, second);
         }
     }
 }
