@@ -1,6 +1,6 @@
 # Sourced by build.sh: the small guest for tests.
 mini_makes=(mini.raw mini-data.raw)
-mini_packages=systemd,systemd-sysv,dbus,udev,kmod,qemu-guest-agent,linux-image-cloud-amd64,initramfs-tools,lz4,nginx,iproute2,procps,openssh-server
+mini_packages=systemd,systemd-sysv,dbus,udev,kmod,qemu-guest-agent,linux-image-cloud-amd64,initramfs-tools,lz4,nginx,iproute2,procps,openssh-server,lvm2
 
 build_mini() {
     local root=$work/mini
@@ -15,6 +15,9 @@ build_mini() {
         # Started by the tests that need it: under emulation it would cost every boot its second.
         systemctl disable ssh.service
         systemctl mask ssh.socket
+        # Tests that make volumes bring their rules back; nothing watches or polls volumes.
+        systemctl mask lvm2-monitor.service lvm2-lvmpolld.socket dm-event.socket blk-availability.service
+        ln -sf /dev/null /etc/udev/rules.d/69-lvm.rules
         systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
             systemd-update-utmp.service systemd-update-utmp-runlevel.service getty@tty1.service \
             systemd-pstore.service modprobe@drm.service modprobe@configfs.service \

@@ -51,7 +51,7 @@ bootstrap() {
         --skip=essential/unlink \
         --setup-hook="mkdir -p \"\$1/var/cache/apt/archives\"; cp -n '$cache'/archives/*.deb \"\$1/var/cache/apt/archives/\" 2>/dev/null || true" \
         --essential-hook="cp -a '$early/.' \"\$1/\"" \
-        --essential-hook="mkdir -p \"\$1/usr/share/initramfs-tools/hooks.off\"; for hook in udev fsck keymap resume thermal dmsetup kmod; do chroot \"\$1\" dpkg-divert --local --quiet --rename --divert /usr/share/initramfs-tools/hooks.off/\$hook --add /usr/share/initramfs-tools/hooks/\$hook; done" \
+        --essential-hook="mkdir -p \"\$1/usr/share/initramfs-tools/hooks.off\"; for hook in udev fsck keymap resume thermal dmsetup kmod lvm2; do chroot \"\$1\" dpkg-divert --local --quiet --rename --divert /usr/share/initramfs-tools/hooks.off/\$hook --add /usr/share/initramfs-tools/hooks/\$hook; done" \
         --customize-hook="cp -n \"\$1\"/var/cache/apt/archives/*.deb '$cache/archives/'" \
         bookworm "$root" - < <(sources bookworm)
 }

@@ -13,19 +13,19 @@ const AREAS: [Area; 4] = [
     Area {
         name: "whole upgrades of a real guest",
         is: |binary| binary.starts_with("flipside-cli::real_"),
-        seconds: 1_500.0,
+        seconds: 900.0,
         at_once: 1.0,
     },
     Area {
         name: "machines, disks and networks of real QEMU",
         is: |binary| binary.contains("::real_"),
-        seconds: 600.0,
+        seconds: 850.0,
         at_once: 1.0,
     },
     Area {
         name: "the simulation",
         is: |binary| binary.starts_with("flipside-prove"),
-        seconds: 150.0,
+        seconds: 60.0,
         at_once: 2.0,
     },
     Area {
@@ -103,20 +103,20 @@ mod tests {
     #[test]
     fn every_test_belongs_to_one_area_and_only_a_grown_area_is_a_problem() {
         let mut cases = vec![
-            case("flipside-cli::real_upgrade", 1_000.0),
-            case("flipside-cli::real_upgrade", 900.0),
+            case("flipside-cli::real_upgrade", 600.0),
+            case("flipside-cli::real_upgrade", 700.0),
             case("flipside-backend-qemu::real_disks", 10.0),
-            case("flipside-prove::planted", 250.0),
+            case("flipside-prove::planted", 150.0),
             case("flipside-cli::commands", 1.0),
         ];
         let (table, problems) = judge(&cases);
         assert_eq!(problems, Vec::<String>::new(), "within what is tolerated");
-        assert!(table.contains("   1900    1500      2  whole upgrades"));
+        assert!(table.contains("   1300     900      2  whole upgrades"));
         assert!(
-            table.contains("    125     150      1  the simulation"),
+            table.contains("     75      60      1  the simulation"),
             "two at a time"
         );
-        cases.push(case("flipside-cli::real_everything", 400.0));
+        cases.push(case("flipside-cli::real_everything", 100.0));
         let (_, problems) = judge(&cases);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with("whole upgrades"), "{problems:?}");

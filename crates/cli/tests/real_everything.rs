@@ -28,7 +28,7 @@ const SERVICES: [&str; 4] = [
 const VOLUME: &str = r#"
 set -e
 cd /etc/udev/rules.d
-rm -f 55-dm.rules 60-persistent-storage-dm.rules 95-dm-notify.rules
+rm -f 55-dm.rules 60-persistent-storage-dm.rules 69-lvm.rules 95-dm-notify.rules
 udevadm control --reload
 id() { echo /dev/disk/by-id/*_"$1"; }
 pvcreate -qq -y $(id data1) $(id data2)

@@ -49,7 +49,7 @@ impl Machine {
             "-machine",
             "q35",
             "-accel",
-            "tcg,thread=multi",
+            "tcg,thread=multi,tb-size=128",
         ])
         .args(["-cpu", "Nehalem", "-m", "512", "-display", "none"])
         .args(["-serial", &format!("file:{}", at("serial"))])
