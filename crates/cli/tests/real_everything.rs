@@ -1,13 +1,16 @@
 //! One session that uses all of it at once, aborted and then committed, on one boot of a real guest.
 //!
 //! Two disks under one LVM volume that are marked System, a data disk, a configuration that calls two others, four services
-//! that need each other, one of them started by its socket, a restart of the Upgrade Side, packages, and the log of both
-//! sessions as a file. Users never stop asking, and at the end the legs of all four disks are the same byte for byte.
+//! that need each other, one of them started by its socket, a custom action of every type of which one fails and is retried, logs
+//! that are saved, a spool that is carried over, a restart of the Upgrade Side, packages, and the log of both sessions as a file. Users never stop asking, and at the end the legs of all four disks are the same byte for byte.
 
 #![allow(clippy::print_stdout)]
 
 #[allow(dead_code, reason = "this test needs only a part of it")]
 mod real;
+
+#[path = "everything/actions.rs"]
+mod actions;
 
 use flipside_model::{DiskRole, OperationalState as O, UpgradeState as S};
 use real::{Extras, Lab, NAME, until};
@@ -86,6 +89,13 @@ const CONFIGS: [(&str, &str); 4] = [
     ),
 ];
 
+/// A configuration with more in it: what stands before its first table goes before those of the text.
+fn with_tables_last(text: &str, more: &str) -> String {
+    let (keys, tables) = more.split_at(more.find("\n[").unwrap_or(more.len()));
+    let (own_keys, own_tables) = text.split_at(text.find("\n[").unwrap_or(text.len()));
+    format!("{own_keys}{keys}{own_tables}\n{tables}")
+}
+
 struct Shop {
     lab: Lab,
     config: String,
@@ -103,12 +113,19 @@ impl Shop {
             return None;
         }
         for (name, text) in CONFIGS {
+            let more = match name {
+                "all.Config" => actions::OF_PARENT,
+                "shop.Config" => actions::OF_CHILD,
+                _ => "",
+            };
+            let text = with_tables_last(text, more);
             std::fs::write(lab.dir.join(name), text).expect("written");
         }
         let config = lab.dir.join("all.Config").display().to_string();
         lab.sh(Some("production"), VOLUME);
         lab.note("the volume is there");
         lab.sh(Some("production"), INSTALL);
+        lab.sh(Some("production"), actions::INSTALL);
         lab.note("the application is installed");
         let shop = Self { lab, config };
         until("the door is open", STARTED, || shop.knocks("production"));
@@ -242,9 +259,10 @@ impl Shop {
 
     /// Moves the users; everything runs there with the data (VC-01, VC-03 to VC-07).
     #[track_caller]
-    fn merge(&self) {
+    fn merge(&self, session: u32) {
         let lab = &self.lab;
-        lab.ok(&["merge", NAME, "--yes"]);
+        actions::refuses_the_merge_until_it_may(self, session);
+        lab.ok(&["retry", NAME, "--yes"]);
         let status = lab.is_in(S::Merge, O::Ready);
         lab.note(&format!("outage {:?} ms", status.outage_ms));
         self.run_on("upgrade");
@@ -254,6 +272,7 @@ impl Shop {
         until("users have written after the merge", STARTED, || {
             (lab.client().acknowledged_since(moved) >= 3).then_some(())
         });
+        actions::hold_after_the_merge(self, session);
     }
 
     /// The log of a session as a file: well-formed, with its configuration and its end (AL-16, AL-24, invariant 26).
@@ -304,7 +323,7 @@ fn everything_at_once_aborted_and_then_committed() {
     let first_boot = shop.lab.boot_id();
 
     shop.split_and_upgrade(true);
-    shop.merge();
+    shop.merge(1);
     shop.lab.ok(&["abort", NAME, "--yes"]);
     shop.lab.is_in(S::Abort, O::Ready);
     assert_eq!(
@@ -315,14 +334,20 @@ fn everything_at_once_aborted_and_then_committed() {
     shop.run_on("production");
     until("the door is open", STARTED, || shop.knocks("production"));
     assert_eq!(shop.says("production", "/opt/shop/version"), "old");
+    actions::hold_after_the_abort(&shop);
     shop.lab.finish();
+    shop.lab.sh(
+        Some("production"),
+        "echo waiting >/var/spool/shop/order-1; sync",
+    );
 
     // After an abort the next session begins with the configuration that was checked last (CF-40).
     shop.split_and_upgrade(false);
-    shop.merge();
+    shop.merge(2);
     shop.lab.ok(&["commit", NAME, "--yes"]);
     shop.lab.finish();
     assert_eq!(shop.says("production", "/opt/shop/version"), "new");
+    actions::hold_after_the_commit(&shop);
     shop.run_on("production");
     let enabled = shop.lab.sh(
         Some("production"),
