@@ -9,7 +9,8 @@ use crate::failure::{Failure, INTERRUPTED};
 use crate::live::Live;
 use flipside_activity::{Line, Tree};
 use flipside_model::{
-    Command, Entry, OperationalState, Record, Severity, Status, SystemName, UpgradeState,
+    Command, EXECUTE_CUSTOM_ACTIONS, Entry, OperationalState, Record, Severity, Status, SystemName,
+    UpgradeState,
 };
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -233,9 +234,15 @@ impl Run<'_> {
     }
 }
 
-/// Shows the end of every step and stage, and whatever asks for attention.
+/// Shows the end of every step, stage and custom action, and whatever asks for attention. What holds actions is not told:
+/// they are.
 fn is_shown(line: &Line) -> bool {
-    line.severity != Severity::Pending && (line.depth() <= 1 || line.severity >= Severity::Warning)
+    let action = line
+        .path
+        .last()
+        .is_some_and(|p| p == EXECUTE_CUSTOM_ACTIONS);
+    let step = line.depth() <= 1 && line.text != EXECUTE_CUSTOM_ACTIONS;
+    line.severity != Severity::Pending && (action || step || line.severity >= Severity::Warning)
 }
 
 async fn at(instant: Option<Instant>) {
@@ -269,6 +276,31 @@ mod tests {
                 problem: None,
             },
         }
+    }
+
+    #[test]
+    fn a_custom_action_is_told_by_its_own_name_and_its_holder_is_not() {
+        let line = |path: &[&str], text: &str| Line {
+            severity: Severity::Success,
+            path: path.iter().map(|p| (*p).to_owned()).collect(),
+            text: text.to_owned(),
+            seq: 1,
+            node: 1,
+            at_ms: 0,
+            detail: None,
+            component: None,
+            advice: None,
+            took_ms: None,
+            hidden: 0,
+        };
+        let (check, actions) = ("Readiness check", EXECUTE_CUSTOM_ACTIONS);
+        assert!(is_shown(&line(&[check], "Memory for two machines")));
+        assert!(is_shown(&line(
+            &[check, actions],
+            "/usr/local/sbin/shop ready"
+        )));
+        assert!(!is_shown(&line(&[check], actions)));
+        assert!(!is_shown(&line(&[check, "Step"], "a detail of a step")));
     }
 
     #[test]

@@ -197,7 +197,8 @@ impl Shop {
         let said = self.lab.run(&["check", NAME, "--config", &half]);
         assert_eq!(said.status, Some(1), "{}{}", said.out, said.err);
         assert!(said.out.contains("`data2` holds data"), "{}", said.out);
-        self.lab.ok(&["check", NAME, "--config", &self.config]);
+        let said = self.lab.ok(&["check", NAME, "--config", &self.config]);
+        assert!(said.contains("/usr/local/sbin/shop ready"), "{said}");
         let summary = self.lab.ok(&["config", "summary", &self.config]);
         for (item, from) in [
             ("shop-door", "own"),

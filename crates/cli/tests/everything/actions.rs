@@ -43,7 +43,8 @@ limit = 60
 /// A program that writes down how it was called, and that refuses a merge until the prices were converted.
 pub(crate) const INSTALL: &str = r#"
 set -e
-mkdir -p /etc/shop /var/spool/shop
+mkdir -p /etc/shop /var/spool/shop /srv/data/logs
+touch /var/log/shop.runs
 echo 10 >/etc/shop/prices
 echo waiting >/var/spool/shop/order-1
 cat >/usr/local/sbin/shop <<'END'
