@@ -9,6 +9,8 @@ use flipside_model::{
 };
 use std::time::Duration;
 
+mod actions;
+
 /// How long the memory is copied when the server is away: longer than the guard keeps an intent that nobody needs.
 const COPYING: Duration = Duration::from_secs(15);
 
@@ -47,11 +49,13 @@ pub enum Way {
     KeepData,
     /// A merge that keeps a checkpoint of the data, committed.
     CommitWithCheckpoint,
+    /// A custom action of every type and saved logs, committed (faults 56 to 60).
+    CommitWithActions,
 }
 
 impl Way {
     /// Every way.
-    pub const ALL: [Way; 16] = [
+    pub const ALL: [Way; 17] = [
         Way::Commit,
         Way::AbortInMerge,
         Way::AbortInSplit,
@@ -68,6 +72,7 @@ impl Way {
         Way::DiscardData,
         Way::KeepData,
         Way::CommitWithCheckpoint,
+        Way::CommitWithActions,
     ];
 
     /// The core ways, for pairs.
@@ -92,6 +97,7 @@ impl Way {
             Way::DiscardData => "discard-data",
             Way::KeepData => "keep-data",
             Way::CommitWithCheckpoint => "commit-with-checkpoint",
+            Way::CommitWithActions => "commit-with-actions",
         }
     }
 
@@ -119,6 +125,7 @@ impl Way {
             Way::UnhealthyThenAbort => {
                 options.unhealthy_versions.insert("2.0".to_owned());
             }
+            Way::CommitWithActions => actions::files(&mut options),
             // Calls take time, so that an abort finds something to interrupt.
             Way::AbortWhileForking | Way::AbortWhileMerging => {
                 options.latency = Duration::from_millis(1);
@@ -201,6 +208,7 @@ async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
     match way {
         Way::LegFails => return leg_fails(bench).await,
         Way::StopAndStart => return stop_and_start(bench).await,
+        Way::CommitWithActions => return actions::walk(bench).await,
         Way::AbortWhileForking => {
             return abort_while(bench, Command::Split, "machine.fork_poll.*").await;
         }

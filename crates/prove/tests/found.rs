@@ -87,6 +87,13 @@ fn a_boot_after_a_fork_that_was_only_recorded_forgets_it() {
     passes("73777:0,1,4,5,6,7,17,18,20,21,45,47,48,50,54,55,56");
 }
 
+// The server died when a committed session was folded but not yet called Idle, and then the guest panicked: the clean-up of the
+// guest was tried for ever, and `system start` said that the machine was there.
+#[test]
+fn a_guest_that_was_cleaned_up_is_not_cleaned_up_again() {
+    passes("104209:0,1,14,16,17,26,29");
+}
+
 // The simulation's own mistakes: what a death left on one side's leg was forgotten when the other side wrote the same
 // block; and a guest that restarted had its disks mounted before it was up.
 #[test]

@@ -11,7 +11,10 @@ pub(super) struct CleanGuest;
 #[async_trait]
 impl Action for CleanGuest {
     async fn observe(&self, cx: &Cx) -> Step<Seen> {
-        Ok(if cx.facts().committed || marked(cx) {
+        let facts = cx.facts();
+        // The facts are folded after the guest was cleaned up, and a machine that has ended since is the system's own matter.
+        let folded = facts.committed && facts.upgrade.is_none();
+        Ok(if !folded && (facts.committed || marked(cx)) {
             Seen::Repeat
         } else {
             Seen::Done
