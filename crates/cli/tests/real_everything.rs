@@ -239,7 +239,7 @@ impl Shop {
             let before = lab.sh(None, "cat /proc/sys/kernel/random/boot_id");
             lab.ok(&["restart", NAME, "--side", "upgrade"]);
             lab.upgrade_side_is_up_again(before.trim());
-            // The volume is put together again from its own legs, and nothing comes back by itself (SP-03, US-17).
+            // The volume is put together again from its own legs, and nothing comes back by itself (SP-03, SV-08, US-17).
             until("the volume is mounted again", STARTED, || {
                 let ended = lab.try_sh(None, "mountpoint -q /opt/shop");
                 (ended.status == Some(0)).then_some(())
@@ -258,7 +258,7 @@ impl Shop {
         assert!(failed.is_empty(), "in Split: {failed:#?}");
     }
 
-    /// Moves the users; everything runs there with the data (VC-01, VC-03 to VC-07).
+    /// Moves the users; everything runs there with the data, and real users work with it before anything is decided (VC-01 to VC-07).
     #[track_caller]
     fn merge(&self, session: u32) {
         let lab = &self.lab;

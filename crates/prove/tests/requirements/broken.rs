@@ -2,7 +2,7 @@
 
 use super::*;
 
-// AB-03, SM-18, SB-18: what fails before the split leaves `Prepare Split | Broken`; the abort finds nothing to mend.
+// AB-03, SM-18, SB-18, RC-52: what fails before the split leaves `Prepare Split | Broken`; the abort finds nothing to mend.
 #[test]
 fn an_abort_before_the_split_leaves_the_duplexed_system() {
     run(|| async {

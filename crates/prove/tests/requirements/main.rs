@@ -8,6 +8,7 @@ mod logs;
 mod mirrors;
 #[cfg(feature = "planted")]
 mod planted_actions;
+mod readiness;
 mod roles;
 mod sides;
 mod states;

@@ -341,7 +341,7 @@ fn what_must_not_be_done_on_production_is_told_once() {
     });
 }
 
-// US-23, US-21: Ctrl-Alt-Del restarts the Upgrade Side; on the Production Side it is refused while the system is divided.
+// US-23, US-21, PR-12: Ctrl-Alt-Del restarts the Upgrade Side; on the Production Side it is refused while the system is divided.
 #[test]
 fn keys_reach_the_upgrade_side_only() {
     run(|| async {

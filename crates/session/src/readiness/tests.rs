@@ -327,7 +327,7 @@ fn accepted_losses_are_accepted_path_by_path() {
     );
 }
 
-// CF-34, RC-36, RC-51: what a child brought fails the parent's check, and the child is named.
+// CF-34, RC-36, RC-47, RC-51: what a child brought fails the parent's check, and the child is named.
 #[test]
 fn a_service_that_a_child_brought_names_the_child() {
     let (spec, fine) = (spec(), book(LegRole::Live));
@@ -425,7 +425,7 @@ fn what_could_not_be_asked_is_no_success() {
     assert_eq!(count(&judge(&seen)), (1, 0));
 }
 
-// RS-04, RC-17: a disk that is being resynchronised says how far it is and how to wait; one that is not says where to look.
+// RS-04, RC-17, RC-18: a disk that is being resynchronised says how far it is and how to wait; one that is not says where to look.
 #[test]
 fn a_simplex_disk_says_what_to_wait_for() {
     let (spec, config) = (spec(), UpgradeConfig::none());
@@ -443,7 +443,7 @@ fn a_simplex_disk_says_what_to_wait_for() {
     assert!(advice(&seen).contains("`Resync 42%`"), "{}", advice(&seen));
 }
 
-// DK-24: a configured data path is as much an error as a well-known one, the directory itself included.
+// DK-24, PR-17: a configured data path is as much an error as a well-known one, the directory itself included.
 #[test]
 fn files_on_data_paths_block_and_others_warn() {
     let (spec, fine) = (spec(), book(LegRole::Live));
