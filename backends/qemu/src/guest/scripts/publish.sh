@@ -37,10 +37,10 @@ case $jobs in
 esac
 [ -z "$way" ] || printf '\nflipside: this Upgrade Side is told to %s\n' "$way" >/dev/ttyS0
 ANNOUNCE
-    chmod 0755 $side/announce
+    # Debian mounts /run noexec, so a shell reads it.
     # A guest without a serial console has nothing to announce on, and an old systemd-run may lack an option.
     [ ! -c /dev/ttyS0 ] || systemd-run --quiet --unit=$unit --description='Tells flipside when this side goes down' \
-        --property=Type=oneshot --property=RemainAfterExit=yes --property=ExecStop=$side/announce \
+        --property=Type=oneshot --property=RemainAfterExit=yes "--property=ExecStop=/bin/sh $side/announce" \
         --property=TimeoutStopSec=10 --property=After=qemu-guest-agent.service \
         /bin/true >/dev/null 2>&1 9>&-
 fi
