@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Installs what flipside's demo and tests need and what is missing on this machine.
 #
-#   tools/install-deps.sh [--nextest]
+#   tools/install-deps.sh [--nextest | --browser]
 #
-# Debian's packages come through apt-get, cargo-nextest (asked for with --nextest) through cargo. Says nothing and takes some
+# Debian's packages come through apt-get, cargo-nextest (asked for with --nextest) through cargo.
+# --browser asks for Chromium besides, in which the console is tested. Says nothing and takes some
 # milliseconds when nothing is missing.
 set -euo pipefail
 
@@ -11,10 +12,12 @@ say() { printf 'install-deps: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
 
 with_nextest=no
+with_browser=no
 case ${1-} in
     '') ;;
     --nextest) with_nextest=yes ;;
-    *) fail "unknown argument '$1'; usage: tools/install-deps.sh [--nextest]" ;;
+    --browser) with_browser=yes ;;
+    *) fail "unknown argument '$1'; usage: tools/install-deps.sh [--nextest | --browser]" ;;
 esac
 
 # The machines.
@@ -22,6 +25,8 @@ qemu=(qemu-system-x86 qemu-utils)
 # Firmware and network ROMs, the tools that build and boot the guest images, and those that the tests look around with.
 others=(ovmf seabios ipxe-qemu mmdebstrap e2fsprogs grub-pc-bin grub2-common fdisk xz-utils procps iproute2 cpio
     nftables tcpdump libxml2-utils xsltproc)
+
+[ "$with_browser" = no ] || others+=(chromium fonts-dejavu-core)
 
 # Prints those of the given packages that are not installed.
 missing_of() {

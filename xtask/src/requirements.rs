@@ -66,7 +66,8 @@ pub(crate) fn run() -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for file in &repo::tracked_files()? {
         let manual = file.starts_with(MANUAL);
-        if !repo::is_rust(file) && !file.starts_with("docs") {
+        let console = cited::is_console(file);
+        if !repo::is_rust(file) && !console && !file.starts_with("docs") {
             continue;
         }
         let text = repo::read(file)?;
@@ -74,7 +75,7 @@ pub(crate) fn run() -> Result<Vec<String>> {
         if manual {
             citations.manual.extend(cited::cited(&text));
         }
-        if repo::is_rust(file) {
+        if repo::is_rust(file) || console {
             let (code, tests) = parts(file, &text);
             citations.code.extend(cited::cited(&code));
             citations.tests.extend(cited::cited(&tests));
@@ -86,6 +87,9 @@ pub(crate) fn run() -> Result<Vec<String>> {
 
 /// Divides a file, with the harness as a test.
 fn parts(file: &Path, text: &str) -> (String, String) {
+    if cited::is_console(file) {
+        return cited::split_console(file, text);
+    }
     if HARNESS.iter().any(|folder| file.starts_with(folder)) {
         return (String::new(), text.to_owned());
     }

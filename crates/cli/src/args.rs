@@ -58,6 +58,9 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run the server
     Serve(commands::serve::Args),
+    /// Add, list and remove the users of the web console
+    #[command(subcommand)]
+    User(commands::user::Command),
     /// Create, start, stop, show, list and delete systems
     #[command(subcommand)]
     System(commands::system::Command),

@@ -62,6 +62,13 @@ impl Client {
         self.json(Method::POST, path, json_body(body)?).await
     }
 
+    /// Puts something in its place.
+    pub(crate) async fn put(&self, path: &str, body: &impl Serialize) -> Result<(), Failure> {
+        let asked = request(Method::PUT, path, json_body(body)?)?;
+        drop(checked(self.send(asked).await?).await?);
+        Ok(())
+    }
+
     /// Removes something.
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         let response = self.send(request(Method::DELETE, path, empty())?).await?;

@@ -34,6 +34,7 @@ const COMMANDS: &[&[&str]] = &[
     &["log"],
     &["demo"],
     &["completion"],
+    &["user", "set"],
 ];
 
 #[test]

@@ -13,7 +13,12 @@
 //! | `POST /v1/systems/NAME/session` | [`SessionRequest`] | [`Accepted`] |
 //! | `GET /v1/systems/NAME/status?watch=true` | – | lines of [`crate::Status`], one on every change |
 //! | `GET /v1/systems/NAME/log?after=SEQ&until=SEQ&follow=true` | – | lines of [`crate::Entry`] |
+//! | `GET /v1/systems/NAME/log.xml?session=N` | – | the log as XML (`docs/manual`: saving the log) |
 //! | `GET /v1/systems/NAME/log/ID?go=next&severity=S&session=N` | – | [`LogItem`] |
+//! | `GET /v1/events?system=NAME` | – | server-sent events: [`SystemsEvent`], [`crate::Status`], [`LogEvent`] |
+//! | `GET /v1/console/users` | – | list of [`ConsoleUser`] (on the Unix socket only) |
+//! | `PUT /v1/console/users/USER` | [`ConsoleUserRequest`] | 204 (on the Unix socket only) |
+//! | `DELETE /v1/console/users/USER` | – | 204 (on the Unix socket only) |
 //! | `GET /v1/systems/NAME/sessions` | – | list of [`SessionLog`] |
 //! | `POST /v1/systems/NAME/run` | [`RunRequest`] | lines of [`RunEvent`] |
 //! | `POST /v1/systems/NAME/disks/DISK/verify` | [`VerifyRequest`] | lines of [`VerifyEvent`] |
@@ -413,4 +418,73 @@ pub struct LogItem {
 pub struct Copied {
     /// Bytes written.
     pub bytes: u64,
+}
+
+/// A user of the web console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleUser {
+    /// Name.
+    pub name: String,
+    /// Whether the user may change things, and not only look.
+    pub operator: bool,
+}
+
+/// Adds a user of the web console, or gives one another password and role.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsoleUserRequest {
+    /// Whether the user may change things, and not only look.
+    pub operator: bool,
+    /// The password: 12 to 256 bytes in one line.
+    pub password: String,
+}
+
+/// Never shows the password.
+impl std::fmt::Debug for ConsoleUserRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConsoleUserRequest")
+            .field("operator", &self.operator)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which systems there are (event `systems`); sent first, and whenever one was added or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemsEvent {
+    /// Their names, sorted.
+    pub systems: Vec<SystemName>,
+}
+
+/// What changed in the current log of a system (event `log`); the event's id is the cursor from which to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEvent {
+    /// The system.
+    pub system: SystemName,
+    /// Forget what is known of the log: these lines are all of it.
+    pub reset: bool,
+    /// New and changed lines, parents first.
+    pub lines: Vec<LogLine>,
+}
+
+/// One line of the log tree.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LogLine {
+    /// Number of the record that opened it; identifies it.
+    pub node: u64,
+    /// The line above it, none for a stage.
+    pub parent: Option<u64>,
+    /// Its time, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Its severity and that of everything below it.
+    pub severity: crate::Severity,
+    /// One sentence, not cleaned.
+    pub text: String,
+    /// What it is about.
+    pub component: Option<String>,
+    /// What to do.
+    pub advice: Option<String>,
+    /// It has a longer text, such as the output of a program.
+    pub detail: bool,
+    /// How long it took, in milliseconds.
+    pub took_ms: Option<u64>,
 }

@@ -8,6 +8,7 @@ mod answer;
 mod backend;
 mod create;
 mod disk_routes;
+mod events;
 mod inspect_routes;
 mod listen;
 mod lock;
@@ -19,6 +20,7 @@ mod session_routes;
 mod side_routes;
 mod socket;
 mod streams;
+mod web;
 
 use anyhow::{Context, bail};
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ use tracing::{info, warn};
 /// How long open streams may go on after the signal to stop; machines and guards are not touched by it.
 const SHUTDOWN_GRACE: Duration = Duration::from_millis(500);
 
+pub use web::WebOptions;
+
 /// How the server is run.
 #[derive(Debug, Clone)]
 pub struct ServeOptions {
@@ -37,8 +41,8 @@ pub struct ServeOptions {
     pub state_dir: PathBuf,
     /// The Unix socket of the API.
     pub socket: PathBuf,
-    /// Address of the web console; the console comes with a later release, nothing listens there yet.
-    pub listen: std::net::SocketAddr,
+    /// The web console.
+    pub web: WebOptions,
 }
 
 /// Product version, in log, status and API.
@@ -60,6 +64,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     // Whatever is made from here on (socket, journals, legs) is for our own user only, from its first moment.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let _lock = lock::ServerLock::take(&options.state_dir)?;
+    let console = web::Console::prepare(options.web, options.state_dir.clone())?;
     let listener = socket::bind(&options.socket).await?;
     let registry = Arc::new(registry::Registry::new(
         options.state_dir.clone(),
@@ -67,11 +72,12 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
     ));
     registry.open_all().await;
     info!(socket = %options.socket.display(), state = %options.state_dir.display(), "flipside serves");
-    let app = routes::router(registry.clone());
+    let app = routes::router(registry.clone()).merge(console.user_routes());
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     tokio::select! {
         () = listen::serve(listener, app) => bail!("the API ended"),
+        () = console.serve(registry.clone()) => bail!("the console ended"),
         _ = terminate.recv() => info!("told to stop; machines go on"),
         _ = interrupt.recv() => info!("told to stop; machines go on"),
     }

@@ -1,11 +1,14 @@
 //! Accepts connections, so many at a time, from nobody but our own user, and waits for none of them for ever.
 
 use axum::Router;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1;
+use hyper::service::HttpService;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
@@ -19,7 +22,7 @@ const MAX_CONNECTIONS: usize = 256;
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The pause after a connection could not be accepted, because descriptors or memory are short.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until it is dropped.
 pub(crate) async fn serve(listener: UnixListener, app: Router) {
@@ -42,16 +45,29 @@ pub(crate) async fn serve(listener: UnixListener, app: Router) {
         }
         let service = TowerToHyperService::new(app.clone());
         tokio::spawn(async move {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_DEADLINE)
-                .serve_connection(TokioIo::new(stream), service)
-                .with_upgrades();
-            if let Err(error) = connection.await {
-                debug!(%error, "a connection ended");
-            }
+            connection(stream, service).await;
             drop(place);
         });
+    }
+}
+
+/// Answers the requests of one connection until it ends.
+pub(crate) async fn connection<I, S, B>(stream: I, service: S)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        debug!(%error, "a connection ended");
     }
 }
 

@@ -4,7 +4,9 @@ use crate::answer::Answer;
 use crate::registry::Registry;
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use flipside_activity::{Step, Tree, current, item, sessions};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
+use flipside_activity::{ExportHead, Step, Tree, clean, current, export, item, sessions};
 use flipside_engine::System;
 use flipside_model::api::{LogItem, SessionLog};
 use flipside_model::{Entry, Problem, ProblemCode, Severity};
@@ -17,6 +19,52 @@ pub(crate) async fn list(
 ) -> Answer<Json<Vec<SessionLog>>> {
     let system = registry.get(&name).await?;
     Ok(Json(sessions(&system.entries_after(0))))
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct SavedQuery {
+    /// The session whose log is saved; without it the current one.
+    session: Option<u32>,
+}
+
+/// The log as one XML file (AL-16), as `flipside log --export` writes it.
+pub(crate) async fn saved(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<SavedQuery>,
+) -> Answer<Response> {
+    let system = registry.get(&name).await?;
+    let entries = log_of(&system, query.session)?;
+    let all = sessions(&system.entries_after(0));
+    let session = match query.session {
+        Some(number) => all.into_iter().find(|session| session.number == number),
+        None => all.into_iter().next_back(),
+    };
+    let status = system.status();
+    let none = |text: &str| text.to_owned();
+    let head = ExportHead {
+        version: status.version.clone(),
+        system: status.system.to_string(),
+        status: [
+            status
+                .config
+                .as_deref()
+                .map_or_else(|| none("no configuration file"), clean),
+            status.hardware_state.to_string(),
+            status.upgrade_state.to_string(),
+            status.operational_state.to_string(),
+            status
+                .partner_state
+                .map_or_else(|| none("none"), |partner| partner.to_string()),
+        ],
+        saved_ms: jiff::Timestamp::now().as_millisecond(),
+        session,
+    };
+    let mut bytes = Vec::new();
+    export(&head, &Tree::fold(&entries), &mut bytes).map_err(|error| {
+        Problem::new(ProblemCode::Internal, "the log cannot be written as XML").because(&error)
+    })?;
+    Ok(([(CONTENT_TYPE, "application/xml")], bytes).into_response())
 }
 
 /// Where a walk goes.

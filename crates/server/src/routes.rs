@@ -3,7 +3,7 @@
 use crate::answer::{Answer, Refused};
 use crate::registry::Registry;
 use crate::{
-    create, disk_routes, inspect_routes, log_routes, session_routes, side_routes, streams,
+    create, disk_routes, events, inspect_routes, log_routes, session_routes, side_routes, streams,
 };
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
@@ -24,12 +24,19 @@ const MAX_BODY: usize = (2 << 20) + (64 << 10);
 /// How long a client may take to send such a request: a local one needs milliseconds.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
+/// All routes, and an answer to what is none.
 pub(crate) fn router(registry: Arc<Registry>) -> Router {
+    routes(registry).fallback(no_route)
+}
+
+/// All routes.
+pub(crate) fn routes(registry: Arc<Registry>) -> Router {
     let streamed = Router::new()
         .route(
             "/v1/systems/{name}/file",
             put(side_routes::file).layer(DefaultBodyLimit::disable()),
         )
+        .route("/v1/events", get(events::events))
         .route("/v1/systems/{name}/shell", get(side_routes::shell))
         .route("/v1/systems/{name}/console", get(side_routes::console));
     let small = Router::new()
@@ -43,6 +50,7 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
         .route("/v1/systems/{name}/restart", post(session_routes::restart))
         .route("/v1/systems/{name}/status", get(streams::status))
         .route("/v1/systems/{name}/log", get(streams::log))
+        .route("/v1/systems/{name}/log.xml", get(log_routes::saved))
         .route("/v1/systems/{name}/log/{item}", get(log_routes::one))
         .route("/v1/systems/{name}/sessions", get(log_routes::list))
         .route("/v1/systems/{name}/run", post(side_routes::run))
@@ -91,15 +99,12 @@ pub(crate) fn router(registry: Arc<Registry>) -> Router {
         )
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(arrive_whole));
-    small
-        .merge(streamed)
-        .fallback(no_route)
-        .with_state(registry)
+    small.merge(streamed).with_state(registry)
 }
 
 /// Reads a whole request before anything is done for it: what is decided on is what is carried out, and a client that
 /// stops half-way has asked for nothing.
-async fn arrive_whole(request: Request, next: Next) -> Result<Response, Refused> {
+pub(crate) async fn arrive_whole(request: Request, next: Next) -> Result<Response, Refused> {
     let (head, body) = request.into_parts();
     let read = tokio::time::timeout(BODY_DEADLINE, axum::body::to_bytes(body, MAX_BODY)).await;
     let usage = |text: String| Refused(Problem::new(ProblemCode::Usage, text));
@@ -113,7 +118,7 @@ async fn arrive_whole(request: Request, next: Next) -> Result<Response, Refused>
     Ok(next.run(Request::from_parts(head, Body::from(bytes))).await)
 }
 
-async fn no_route() -> Refused {
+pub(crate) async fn no_route() -> Refused {
     Refused(
         Problem::new(
             ProblemCode::NotFound,

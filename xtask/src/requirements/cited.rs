@@ -51,6 +51,25 @@ fn range_end(rest: &str, area: &str) -> Option<u32> {
     (digits.len() == 2).then(|| digits.parse().ok())?
 }
 
+/// Where the console's pages are.
+const CONSOLE: &str = "console";
+
+/// Says whether a file is a source of the console.
+pub(crate) fn is_console(file: &Path) -> bool {
+    let source = file.extension().is_some_and(|e| e == "ts" || e == "tsx");
+    source && file.starts_with(CONSOLE)
+}
+
+/// Divides a source of the console: `NAME.test.ts` and `NAME.test.tsx` are all tests, everything else is code.
+pub(crate) fn split_console(file: &Path, text: &str) -> (String, String) {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    if stem.ends_with(".test") {
+        (String::new(), text.to_owned())
+    } else {
+        (text.to_owned(), String::new())
+    }
+}
+
 /// Divides a file into its code and its tests.
 ///
 /// A folder `tests` and a file `tests.rs` or `*_tests.rs` is all tests; elsewhere every item under `#[cfg(test)]` is one.
@@ -109,6 +128,23 @@ mod tests {
         assert_eq!(cited("ZZ-02 to ZY-04"), set(&["ZZ-02", "ZY-04"]));
         assert_eq!(cited("ZZ-01 to 2026"), set(&["ZZ-01"]));
         assert_eq!(cited("ZZ-03..ZZ-01"), set(&["ZZ-03", "ZZ-01"]));
+    }
+
+    #[test]
+    fn tests_of_the_console_are_told_by_their_names() {
+        for (name, console, test) in [
+            ("console/src/a.test.ts", true, true),
+            ("console/browser/a.test.tsx", true, true),
+            ("console/src/a.ts", true, false),
+            ("console/src/test.ts", true, false),
+            ("console/a.test.js", false, true),
+            ("src/a.test.ts", false, true),
+        ] {
+            let file = Path::new(name);
+            assert_eq!(is_console(file), console, "{name}");
+            let (code, tests) = split_console(file, "// ZZ-01");
+            assert_eq!((code.is_empty(), tests.is_empty()), (test, !test), "{name}");
+        }
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(crate) mod status;
 pub(crate) mod status_check;
 pub(crate) mod system;
 pub(crate) mod system_create;
+pub(crate) mod user;
 pub(crate) mod verify_list;
 pub(crate) mod wait;
 
@@ -64,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Console(args) => console::run(&ctx, args).await,
         Command::Keys(args) => keys::run(&ctx, args).await,
         Command::Media(command) => media::run(&ctx, command).await,
+        Command::User(args) => user::run(&ctx, args).await,
         Command::Dumps(args) => dumps::run(&ctx, args).await,
         Command::VerifyList(args) => verify_list::run(&ctx, args).await,
         Command::Restart(args) => restart::run(&ctx, args).await,

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::failure::{Failure, from_any};
 use flipside_model::{Problem, ProblemCode};
-use flipside_server::ServeOptions;
+use flipside_server::{ServeOptions, WebOptions};
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     /// Directory of all state [default: /var/lib/flipside for root, else flipside in the XDG state directory]
     #[arg(long, value_name = "DIR", env = "FLIPSIDE_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    /// Address of the console
+    /// Address of the web console; one that is no loopback address needs --tls-cert and --tls-key
     #[arg(
         long,
         value_name = "ADDR",
@@ -35,6 +35,18 @@ pub(crate) struct Args {
         default_value = "127.0.0.1:7070"
     )]
     listen: SocketAddr,
+    /// Directory of the console's pages [default: target/console in a checkout, else /usr/share/flipside/console]
+    #[arg(long, value_name = "DIR", env = "FLIPSIDE_CONSOLE_DIR")]
+    console_dir: Option<PathBuf>,
+    /// Another name under which the console is opened, such as `flip.example`; may be given several times
+    #[arg(long, value_name = "HOST")]
+    console_name: Vec<String>,
+    /// Certificate chain of the console, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// Filter of the developers' log on standard error, such as `debug` or `flipside_engine=trace`
     #[arg(
         long,
@@ -63,9 +75,27 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> Result<(), Failure> {
     let options = ServeOptions {
         state_dir,
         socket: ctx.client.socket().to_owned(),
-        listen: args.listen,
+        web: WebOptions {
+            listen: args.listen,
+            directory: args.console_dir.unwrap_or_else(default_console_dir),
+            tls: args.tls_cert.zip(args.tls_key),
+            names: args.console_name,
+        },
     };
     flipside_server::serve(options).await.map_err(from_any)
+}
+
+/// Beside the binary of a checkout (`target/debug/flipside`), else where the package puts it.
+fn default_console_dir() -> PathBuf {
+    let target = std::env::current_exe()
+        .ok()
+        .and_then(|exe| Some(exe.parent()?.parent()?.to_owned()));
+    target
+        .filter(|dir| dir.file_name().is_some_and(|name| name == "target"))
+        .map_or_else(
+            || PathBuf::from("/usr/share/flipside/console"),
+            |dir| dir.join("console"),
+        )
 }
 
 fn default_state_dir() -> Result<PathBuf, Failure> {

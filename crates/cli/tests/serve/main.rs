@@ -5,6 +5,7 @@
 )]
 
 mod clients;
+mod console;
 mod log;
 mod process;
 mod server;
