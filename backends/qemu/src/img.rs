@@ -73,6 +73,16 @@ pub(crate) async fn create_empty(path: &Path, size: u64) -> PortResult<()> {
         .map_err(|e| crate::error::file(&e, "close", path))
 }
 
+/// Lets the file of an overlay end where its window ends, without using space: QEMU wants it to be there.
+pub(crate) fn bound(path: &Path, limit: u64) -> PortResult<()> {
+    let file = std::fs::OpenOptions::new().write(true).open(path);
+    file.and_then(|file| {
+        let long = file.metadata()?.len().max(limit);
+        file.set_len(long)
+    })
+    .map_err(|e| crate::error::file(&e, "bound", path))
+}
+
 /// How long checking an image may take: it reads the tables only, about 1 GiB of them for the largest disk.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(300);
 
@@ -125,4 +135,78 @@ pub(crate) async fn check_unused(path: &Path) -> PortResult<()> {
         failure.advice = Some("Another process uses the file; end it".into());
     }
     Err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::{LegOpen, leg_node, overlay_node};
+    use flipside_model::{DiskName, Leg};
+    use serde_json::Value;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Runs `qemu-io` on a node: QEMU's own block layer without a machine.
+    fn io(node: &Value, commands: &[&str]) -> String {
+        let mut command = std::process::Command::new("qemu-io");
+        for words in commands {
+            command.args(["-c", words]);
+        }
+        let output = command
+            .arg(format!("json:{node}"))
+            .output()
+            .expect("qemu-io");
+        let (out, err) = (output.stdout, output.stderr);
+        format!(
+            "{}{}",
+            String::from_utf8_lossy(&out),
+            String::from_utf8_lossy(&err)
+        )
+    }
+
+    // Design 3.5: the copy of a rehearsal takes so much and no more, says so to who writes, and stays readable; the leg below
+    // is not touched by any of it.
+    #[tokio::test]
+    async fn a_bounded_copy_fails_writes_when_it_is_full_and_spares_the_leg() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (leg, copy) = (dir.path().join("leg.raw"), dir.path().join("copy.qcow2"));
+        std::fs::write(&leg, vec![7; 64 << 20]).expect("written");
+        create_empty(&copy, 64 * MIB).await.expect("made");
+        bound(&copy, 16 * MIB).expect("bounded");
+        bound(&copy, MIB).expect("never cut");
+        assert_eq!(std::fs::metadata(&copy).expect("there").len(), 16 * MIB);
+        let disk = DiskName::new("data0").expect("valid");
+        let open = LegOpen {
+            path: &leg,
+            direct: false,
+            read_only: true,
+            waits: false,
+            fault: None,
+        };
+        let mut node = overlay_node(&disk, Leg::B, &copy, Some(16 * MIB));
+        node["backing"] = leg_node(&disk, Leg::B, open);
+        let told = io(
+            &node,
+            &[
+                "write -P 9 0 8M",
+                "write -P 9 8M 32M",
+                "read -P 9 0 8M",
+                "read -P 7 60M 1M",
+            ],
+        );
+        assert!(told.contains("No space left on device"), "{told}");
+        assert!(told.contains("wrote 8388608/8388608"), "{told}");
+        assert!(!told.contains("Pattern verification failed"), "{told}");
+        assert_eq!(told.matches("read ").count(), 2, "{told}");
+        let held = std::fs::metadata(&copy).expect("there").len();
+        assert_eq!(held, 16 * MIB, "it did not grow");
+        let below = std::fs::read(&leg).expect("read");
+        assert!(below.iter().all(|byte| *byte == 7), "the leg was written");
+        // Without a bound it grows.
+        create_empty(&copy, 64 * MIB).await.expect("made");
+        let mut node = overlay_node(&disk, Leg::B, &copy, None);
+        node["backing"] = leg_node(&disk, Leg::B, open);
+        let told = io(&node, &["write -P 9 0 40M"]);
+        assert!(told.contains("wrote 41943040/41943040"), "{told}");
+    }
 }

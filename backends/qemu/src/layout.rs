@@ -241,13 +241,19 @@ impl Layout<'_> {
                 DiskSource::Overlay(below) => {
                     line.json("-blockdev", &open(*below, true));
                     let path = self.paths.overlay(disk);
-                    line.json("-blockdev", &nodes::overlay_node(disk, *below, &path));
+                    let limit = self.plan.copy_limit;
+                    let node = nodes::overlay_node(disk, *below, &path, limit);
+                    line.json("-blockdev", &node);
                     nodes::overlay(disk, *below)
                 }
                 // `start` refuses such a plan before it comes here.
                 DiskSource::Placeholder => continue,
             };
-            let device = nodes::device_options(disk, &drive, nodes::named_role(disk));
+            let mut device = nodes::device_options(disk, &drive, nodes::named_role(disk));
+            if let (DiskSource::Overlay(_), Some(_)) = (source, self.plan.copy_limit) {
+                // A copy that is full is the guest's own trouble: it shall see an error, not stand still.
+                device["werror"] = json!("report");
+            }
             line.json("-device", &device);
         }
         line.json(

@@ -47,6 +47,7 @@ fn argv_of(
 ) -> Vec<String> {
     let name = |n: &str| DiskName::new(n).expect("valid");
     let plan = StartPlan {
+        copy_limit: None,
         mode,
         disks: sources.iter().map(|(n, s)| (name(n), s.clone())).collect(),
     };

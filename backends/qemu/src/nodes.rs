@@ -209,18 +209,29 @@ pub(crate) fn placeholder(disk: &DiskName, size: u64) -> Value {
     })
 }
 
-/// Describes the throw-away overlay over a leg.
-pub(crate) fn overlay_node(disk: &DiskName, below: Leg, path: &Path) -> Value {
+/// Describes the throw-away overlay over a leg. With a limit its file ends there: a window of a raw node cannot grow, so
+/// QEMU itself answers `ENOSPC` to a write that would need more.
+pub(crate) fn overlay_node(disk: &DiskName, below: Leg, path: &Path, limit: Option<u64>) -> Value {
+    let mut holder = json!({
+        "driver": "file",
+        "node-name": format!("ofile-{disk}"),
+        "filename": path,
+        "discard": "unmap",
+        "locking": "on",
+    });
+    if let Some(limit) = limit {
+        holder = json!({
+            "driver": "raw",
+            "node-name": format!("owindow-{disk}"),
+            "size": limit,
+            "file": holder,
+            "discard": "unmap",
+        });
+    }
     json!({
         "driver": "qcow2",
         "node-name": overlay(disk, below),
-        "file": {
-            "driver": "file",
-            "node-name": format!("ofile-{disk}"),
-            "filename": path,
-            "discard": "unmap",
-            "locking": "on",
-        },
+        "file": holder,
         "backing": leg(disk, below),
         "discard": "unmap",
         // Its content is worthless after the process: never wait for its metadata.

@@ -134,7 +134,11 @@ impl QemuSystem {
         let cached = self.cached_legs(plan, &mut warnings)?;
         for (disk, source) in &plan.disks {
             if let DiskSource::Overlay(_) = source {
-                img::create_empty(&paths.overlay(disk), self.disk_spec(disk)?.size).await?;
+                let path = paths.overlay(disk);
+                img::create_empty(&path, self.disk_spec(disk)?.size).await?;
+                if let Some(limit) = plan.copy_limit {
+                    img::bound(&path, limit)?;
+                }
             }
         }
         let firmware = match inner.spec.firmware {

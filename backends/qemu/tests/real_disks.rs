@@ -180,6 +180,7 @@ async fn each_leg_of_each_disk_may_fail_its_flushes() {
 async fn divide(bench: &Bench, of: &[(&str, Value)]) -> LegBook {
     let upgrade = bench.open_with(faults(of));
     let plan = flipside_platform::StartPlan {
+        copy_limit: None,
         mode: flipside_platform::StartMode::Incoming { from: M1 },
         disks: BTreeMap::from([
             (disk("system0"), legs(&[Leg::B])),

@@ -165,6 +165,7 @@ async fn a_serving_guest_is_forked_and_made_whole_again() {
     let _ending = Ending(system.clone());
     let both = DiskSource::Legs(vec![Leg::A, Leg::B]);
     let plan = StartPlan {
+        copy_limit: None,
         mode: StartMode::Boot { after: None },
         disks: [disk("system0"), disk("data0")]
             .map(|d| (d, both.clone()))
@@ -189,6 +190,7 @@ async fn a_serving_guest_is_forked_and_made_whole_again() {
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     let plan = StartPlan {
+        copy_limit: None,
         mode: StartMode::Incoming { from: M1 },
         disks: BTreeMap::from([
             (disk("system0"), DiskSource::Legs(vec![Leg::B])),

@@ -132,6 +132,7 @@ async fn a_full_state_directory_stops_the_upgrade_side_only() {
     let filled = std::fs::write(&filler, vec![1; 4 << 20]);
     assert!(filled.is_err(), "it is full now");
     let waits = flipside_platform::StartPlan {
+        copy_limit: None,
         mode: flipside_platform::StartMode::Incoming { from: M1 },
         disks: [
             (disk("system0"), legs(&[Leg::B])),

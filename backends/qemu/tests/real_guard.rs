@@ -311,6 +311,7 @@ async fn a_fork_whose_server_died_in_its_pause_is_given_up() {
     world.boot(&[Leg::A, Leg::B]).await;
     world.guest_writes_to(Leg::A).await;
     let plan = StartPlan {
+        copy_limit: None,
         mode: StartMode::Incoming { from: M1 },
         disks: BTreeMap::from([(disk(), DiskSource::Legs(vec![Leg::B]))]),
     };

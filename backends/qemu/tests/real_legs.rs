@@ -35,6 +35,7 @@ async fn tell(qmp: &QmpClient, command: &str, arguments: Value) -> Value {
 
 fn plan(on: &[Leg]) -> StartPlan {
     StartPlan {
+        copy_limit: None,
         mode: StartMode::Boot { after: None },
         disks: [disk("system0"), disk("data0")]
             .map(|d| (d, legs(on)))

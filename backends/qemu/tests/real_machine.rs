@@ -511,6 +511,7 @@ async fn a_leg_in_use_is_refused() {
     let bench = Bench::new(&Program::QUIET).await;
     bench.boot().await;
     let plan = StartPlan {
+        copy_limit: None,
         mode: StartMode::Boot { after: None },
         disks: [disk("system0")].map(|d| (d, legs(&[Leg::B]))).into(),
     };
@@ -561,6 +562,7 @@ async fn uefi_variables_belong_to_one_side() {
     kept[end..].copy_from_slice(&marked);
     std::fs::write(vars("m2.fd"), &kept).expect("written");
     let plan = StartPlan {
+        copy_limit: None,
         mode: StartMode::Boot { after: Some(M2) },
         disks: [disk("system0")].map(|d| (d, legs(&[Leg::B]))).into(),
     };

@@ -113,6 +113,7 @@ async fn a_start_and_an_end_fail_at_every_command() {
         async || bench.system.end(M1).await.expect("ended"),
         async || {
             let plan = flipside_platform::StartPlan {
+                copy_limit: None,
                 mode: flipside_platform::StartMode::Boot { after: None },
                 disks: [disk("system0"), disk("data0")]
                     .map(|d| (d, legs(&BOTH)))

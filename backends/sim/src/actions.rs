@@ -434,6 +434,11 @@ impl crate::SimWorld {
         });
     }
 
+    /// Returns the bound of each throw-away copy of a machine, in bytes.
+    pub fn copy_limit(&self, id: MachineId) -> Option<u64> {
+        self.with(|s| s.machines.get(&id)?.plan.copy_limit)
+    }
+
     /// Says whether a guest is still on its overlays: its data are throw-away copies.
     pub fn on_overlays(&self, id: MachineId) -> bool {
         self.with(|s| {

@@ -248,6 +248,7 @@ impl State {
             .map(|(name, pair)| (name.clone(), DiskSource::Legs(pair.live())))
             .collect();
         let plan = StartPlan {
+            copy_limit: None,
             mode: StartMode::Boot { after: None },
             disks,
         };

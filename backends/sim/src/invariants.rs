@@ -42,6 +42,7 @@ impl State {
         self.acknowledged(&mut wrong);
         self.caches(&mut wrong);
         self.checkpoints(&mut wrong);
+        self.copies(&mut wrong);
         wrong
     }
 
@@ -287,6 +288,21 @@ impl State {
                         "the acknowledged write {value} to block {block} of {disk} is lost"
                     ));
                 }
+            }
+        }
+    }
+
+    /// What was written to a throw-away copy of data ends with it: no leg ever holds any of it (design 3.5).
+    fn copies(&self, wrong: &mut Vec<String>) {
+        if self.truth.thrown_away.is_empty() {
+            return;
+        }
+        for ((disk, leg), content) in &self.legs {
+            let thrown = |value: &&u64| self.truth.thrown_away.contains(&(disk.clone(), **value));
+            if let Some(value) = content.blocks.iter().find(thrown) {
+                wrong.push(format!(
+                    "leg {leg} of {disk} holds the write {value}, which went to a throw-away copy"
+                ));
             }
         }
     }

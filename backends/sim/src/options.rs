@@ -126,6 +126,8 @@ pub struct SimOptions {
     pub busy_connections: u64,
     /// Whether every running guest writes before every port call: whatever the server does, it does to a guest at work.
     pub busy_guests: bool,
+    /// What the host has room for in each throw-away copy, in bytes, if less than its bound.
+    pub copy_room: Option<u64>,
     /// Software versions whose health checks fail.
     pub unhealthy_versions: BTreeSet<String>,
     /// Programs of the guest beyond `true`, `false`, `echo`, `cat`, `env` and `sleep`, by `argv[0]`.
@@ -181,6 +183,7 @@ impl Default for SimOptions {
             epoch_ms: 1_800_000_000_000,
             busy_connections: 0,
             busy_guests: false,
+            copy_room: None,
             unhealthy_versions: BTreeSet::new(),
             programs: BTreeMap::new(),
             files: BTreeMap::new(),

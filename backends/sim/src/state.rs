@@ -217,6 +217,8 @@ pub(crate) struct Truth {
     pub(crate) stamps: BTreeMap<DiskName, u64>,
     /// The checkpoints of data disks.
     pub(crate) kept: BTreeMap<DiskName, Kept>,
+    /// Every value that was written to a throw-away copy of a data disk.
+    pub(crate) thrown_away: BTreeSet<(DiskName, u64)>,
     /// Somebody asked for data to be taken back.
     pub(crate) may_discard: bool,
     /// What was done that must never be done.

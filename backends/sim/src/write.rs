@@ -1,9 +1,10 @@
 //! How a guest's write reaches the legs, and what happens when one of them fails.
 
+use crate::options::BLOCK_BYTES;
 use crate::state::{GuestDisk, State, Write};
 use crate::{GuestConfig, LegFault};
 use flipside_model::{DiskName, DiskRole, Leg, MachineId};
-use flipside_platform::{DiskSource, PortError, PortResult, RunState};
+use flipside_platform::{DiskSource, PortError, PortErrorKind, PortResult, RunState};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -52,7 +53,18 @@ impl State {
         let plugged = self.plugged(id, &write.disk)?;
         match plugged.source.clone() {
             DiskSource::Overlay(_) => {
+                let grown = !plugged.overlay.contains_key(&write.block);
+                let needed = BLOCK_BYTES * (plugged.overlay.len() as u64 + 1);
+                let bound = self.machine(id)?.plan.copy_limit;
+                let full = |limit: &u64| grown && needed > *limit;
+                if [bound, self.options.copy_room].iter().flatten().any(full) {
+                    let text = format!("The copy of {} is full.", write.disk);
+                    return Err(PortError::new(PortErrorKind::NoSpace, text));
+                }
+                let plugged = self.plugged(id, &write.disk)?;
                 plugged.overlay.insert(write.block, write.value);
+                let thrown = (write.disk, write.value);
+                self.truth.thrown_away.insert(thrown);
                 Ok(Written::ThrownAway)
             }
             DiskSource::Placeholder => {

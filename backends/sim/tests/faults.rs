@@ -349,6 +349,7 @@ async fn a_power_cut_leaves_one_authority() {
             })
             .await;
         let plan = StartPlan {
+            copy_limit: None,
             mode: StartMode::Boot { after: Some(M1) },
             disks: [system0(), data0()]
                 .map(|disk| (disk, DiskSource::Legs(vec![Leg::A])))

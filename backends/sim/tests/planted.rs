@@ -225,6 +225,7 @@ async fn the_other_sides_firmware_variables_are_caught() {
     p.machine.end(M2).await.expect("ends");
     p.machine.end(M1).await.expect("ends");
     let plan = StartPlan {
+        copy_limit: None,
         mode: StartMode::Boot { after: Some(M2) },
         disks: BTreeMap::from([(system0(), DiskSource::Legs(vec![Leg::A]))]),
     };
@@ -273,6 +274,7 @@ async fn legs_of_two_instants_are_caught() {
     p.machine.resume(M1).await.expect("continues");
     story.check();
     let plan = StartPlan {
+        copy_limit: None,
         mode: StartMode::Incoming { from: M1 },
         disks: BTreeMap::from([
             (system0(), DiskSource::Legs(vec![Leg::B])),

@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// Put an image into the CD drive, or empty it
     #[command(subcommand)]
     Media(commands::media::Command),
+    /// Start or stop the applications of the Upgrade Side on copies of the data
+    #[command(subcommand)]
+    Rehearse(commands::rehearse::Command),
     /// Restart the Upgrade Side
     Restart(commands::restart::Args),
     /// Copy a file into a system, before the split or to a side

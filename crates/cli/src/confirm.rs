@@ -21,6 +21,8 @@ pub(crate) enum Answer<'a> {
 pub(crate) struct Told {
     /// It keeps a checkpoint of the data at the merge.
     pub(crate) checkpoint: bool,
+    /// It kept copies of the data on the Upgrade Side.
+    pub(crate) rehearsal: bool,
     /// The abort takes the data back to it.
     pub(crate) discard: bool,
     /// What a commit loses on the Production Side.
@@ -47,7 +49,7 @@ pub(crate) fn demand(ctx: &Context) -> Result<(), Failure> {
 pub(crate) fn session(status: &Status, command: Command, told: &Told) -> Result<(), Failure> {
     let (checkpoint, discard) = (told.checkpoint, told.discard);
     let (text, by_name) = match command {
-        Command::Merge => (merge_text(status, checkpoint), true),
+        Command::Merge => (merge_text(status, checkpoint, told.rehearsal), true),
         Command::Commit => (commit_text(status, told.changes.as_deref()), true),
         Command::Abort if status.upgrade_state == UpgradeState::Merge => {
             (abort_merge_text(status, checkpoint, discard), true)
@@ -120,12 +122,18 @@ network nor data disks.
 }
 
 /// MG-17, DK-28: what becomes of the data is said before they move.
-fn merge_text(status: &Status, checkpoint: bool) -> String {
+fn merge_text(status: &Status, checkpoint: bool, rehearsal: bool) -> String {
     let system = &status.system;
     let kept = if checkpoint {
         "\n  What is kept: the data as they are at the merge (checkpoint), until commit or abort. Only \
 `flipside abort --discard-data` takes them back. Until then each data disk has one leg: a failure of it is an outage, \
 and only the checkpoint is left."
+    } else {
+        ""
+    };
+    let rehearsed = if rehearsal {
+        "\n  What ends: the rehearsal. Its applications are stopped first, and its copies of the data are thrown away with \
+all that was written to them."
     } else {
         ""
     };
@@ -136,7 +144,7 @@ Upgrade Side.
   What it costs: a brief outage, planned for now. New connections wait meanwhile.
   What stays: data written after the merge stays on the data disks, also after an abort.{kept}
   What can still be undone: everything else, until commit. `flipside abort {system}` moves the users back to the \
-paused Production Side, with a brief outage and no reboot."
+paused Production Side, with a brief outage and no reboot.{rehearsed}"
     )
 }
 
@@ -259,7 +267,13 @@ mod tests {
         let status = crate::report::tests::sample();
         assert!(split_note(&status.system).contains("each side runs simplex")); // SP-24
         assert!(split_note(&status.system).contains("must lie on a system disk")); // SP-09
-        let merge = merge_text(&status, false);
+        let merge = merge_text(&status, false, false);
+        // Design 3.5: what was tried on copies ends here, and that is said.
+        let rehearsed = merge_text(&status, false, true);
+        assert!(
+            rehearsed.starts_with(&merge)
+                && rehearsed.contains("copies of the data are thrown away")
+        );
         assert!(merge.contains("stays on the data disks, also after an abort")); // DK-28
         assert!(merge.contains("brief outage") && merge.contains("no data is merged")); // MG-17
         let commit = commit_text(&status, Some("\n    /etc/motd (3 B)"));
@@ -276,7 +290,7 @@ mod tests {
         assert!(abort.contains("brief outage without a reboot")); // SM-30
         assert!(abort.contains("not rolled back") && abort.contains("What is lost")); // DK-28, AB-17
         // DK-28, fault 46: with a checkpoint each text says which of the two will happen.
-        let merge = merge_text(&status, true);
+        let merge = merge_text(&status, true, false);
         assert!(merge.contains("flipside abort --discard-data") && merge.contains("one leg"));
         let keep = abort_merge_text(&status, true, false);
         assert!(

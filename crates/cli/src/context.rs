@@ -10,6 +10,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
 /// The options of every command, resolved.
+#[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) client: Client,
     pub(crate) json: bool,

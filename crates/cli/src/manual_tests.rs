@@ -29,6 +29,53 @@ fn files() -> Vec<(String, String)> {
     files
 }
 
+// DE-03, CA-24, RS-09, PR-26, CM-02: what is advised and not enforced stands where it is needed, and before what it is for.
+#[test]
+fn what_is_advised_stands_where_it_is_needed() {
+    let page = |name: &str| {
+        let found = PAGES.iter().find(|page| page.name == name);
+        found.expect("a page").text.replace('\n', " ")
+    };
+    let configuring = page("configuring");
+    let comments = configuring
+        .split("## Title and comments")
+        .nth(1)
+        .expect("a section");
+    let comments = comments.split("## ").next().expect("its text");
+    for advised in [
+        "what kind of upgrade",
+        "which systems",
+        "set up first",
+        "whom to ask",
+        "changed last",
+    ] {
+        assert!(comments.contains(advised), "{advised}: {comments}");
+    }
+    let actions = configuring
+        .split("## Custom actions")
+        .nth(1)
+        .expect("a section");
+    assert!(actions.contains("works outside an upgrade, ends with 0 and completes in good time"));
+    let preparing = page("preparing");
+    let tasks = preparing
+        .split("## The tasks before an upgrade")
+        .nth(1)
+        .expect("a section");
+    assert!(
+        tasks.contains("Compare both legs of every disk") && tasks.contains("flipside disk verify")
+    );
+    let performing = page("performing");
+    let commit = performing
+        .split("## Commit or abort")
+        .nth(1)
+        .expect("a section");
+    let (before, _) = commit.split_once("flipside commit").expect("the command");
+    assert!(
+        before.contains("Close applications that nobody needs"),
+        "{before}"
+    );
+}
+
 // CO-29: the manual in the program is the whole manual, and what links name is there.
 #[test]
 fn every_page_is_in_the_program_and_every_link_leads_somewhere() {

@@ -267,7 +267,7 @@ pub(crate) mod tests {
         serde_json::from_str(include_str!("../tests/status.json")).expect("a status")
     }
 
-    // SB-02, SB-03, SB-20, SB-21, SM-32.
+    // SB-02, SB-03, SB-20, SB-21, SM-32, CF-39: the name of the configuration is the first field.
     #[test]
     fn the_status_bar_has_five_fields_in_order() {
         let mut status = sample();

@@ -8,7 +8,9 @@ use crate::follow;
 use crate::report;
 use flipside_activity::{clean, duration_ms, duration_us};
 use flipside_model::api::{Accepted, ConfigText, SessionRequest, StagedConfig};
-use flipside_model::{Command, OperationalState, Problem, ProblemCode, Status, SystemName};
+use flipside_model::{
+    Command, OperationalState, Problem, ProblemCode, Status, SystemName, UpgradeConfig,
+};
 
 /// One request for the next step of a session.
 pub(crate) struct Ask<'a> {
@@ -43,8 +45,10 @@ pub(crate) async fn run(ctx: &Context, ask: Ask<'_>) -> Result<(), Failure> {
     let before = ctx.status(&system).await?;
     if asks && !ctx.yes {
         allowed(&before, ask.command)?;
+        let staged = staged(ctx, &before).await?;
         let told = confirm::Told {
-            checkpoint: keeps_checkpoint(ctx, &before).await?,
+            checkpoint: staged.as_ref().is_some_and(|c| c.checkpoint),
+            rehearsal: staged.as_ref().is_some_and(|c| c.rehearsal),
             discard: ask.discard_data,
             changes: lost_at_commit(ctx, &before, ask.command).await,
         };
@@ -102,14 +106,14 @@ async fn lost_at_commit(ctx: &Context, status: &Status, command: Command) -> Opt
     Some(changes::brief(&list))
 }
 
-/// Says whether the session keeps a checkpoint of the data at its merge.
-async fn keeps_checkpoint(ctx: &Context, status: &Status) -> Result<bool, Failure> {
+/// Returns the settings of the open session.
+async fn staged(ctx: &Context, status: &Status) -> Result<Option<UpgradeConfig>, Failure> {
     if status.session.is_none() {
-        return Ok(false);
+        return Ok(None);
     }
     let path = format!("/v1/systems/{}/config", status.system);
     let staged: StagedConfig = ctx.client.get(&path).await?;
-    Ok(staged.config.checkpoint)
+    Ok(Some(staged.config))
 }
 
 /// Fault 59: a script that an operation runs cannot move that operation; waiting for its end would be waiting for itself.

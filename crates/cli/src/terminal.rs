@@ -26,18 +26,7 @@ pub(crate) async fn connect(
     protocol: &'static str,
     what: &str,
 ) -> Result<(), Failure> {
-    let mut get = request(Method::GET, uri, empty())?;
-    let headers = get.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static(protocol));
-    let response = ctx.client.send(get).await?;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        drop(checked(response).await?);
-        return Err(Failure::failed(format!("the server did not open a {what}")));
-    }
-    let upgraded = hyper::upgrade::on(response)
-        .await
-        .map_err(|error| Failure::failed(format!("the server did not open a {what}: {error}")))?;
+    let upgraded = upgraded(ctx, uri, protocol, what).await?;
     let terminal = std::io::stdin().is_terminal();
     let _title = Title::show(ctx, status, side);
     if terminal {
@@ -50,6 +39,27 @@ pub(crate) async fn connect(
         eprintln!("\nThe {what} ended.");
     }
     ended
+}
+
+/// Asks the server for a connection that carries bytes both ways.
+pub(crate) async fn upgraded(
+    ctx: &Context,
+    uri: &str,
+    protocol: &'static str,
+    what: &str,
+) -> Result<hyper::upgrade::Upgraded, Failure> {
+    let mut get = request(Method::GET, uri, empty())?;
+    let headers = get.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static(protocol));
+    let response = ctx.client.send(get).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        drop(checked(response).await?);
+        return Err(Failure::failed(format!("the server did not open a {what}")));
+    }
+    hyper::upgrade::on(response)
+        .await
+        .map_err(|error| Failure::failed(format!("the server did not open a {what}: {error}")))
 }
 
 async fn pump(stream: TokioIo<hyper::upgrade::Upgraded>, terminal: bool) -> Result<(), Failure> {

@@ -139,6 +139,37 @@ fn list_shows_titles_comments_and_children() {
     ends(&user.run(&["config", "list", "none"]), 2);
 }
 
+// CF-03, CF-11: a file may lie in any directory, on another disk as well; whatever reads it leaves it as it is, and only an
+// edit changes it.
+#[test]
+fn a_file_lies_anywhere_and_only_an_edit_changes_it() {
+    let user = User::new(&[]);
+    let elsewhere = tempfile::tempdir_in("/dev/shm").expect("another file system");
+    let path = elsewhere.path().join("deep/er/web.Config");
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    let shown = path.to_str().expect("text");
+    ends(&user.run(&["config", "new", shown]), 0);
+    let made = read(&path);
+    for args in [
+        &["config", "check", shown][..],
+        &["config", "show", shown],
+        &["config", "show", shown, "--json"],
+        &["config", "list", elsewhere.path().to_str().expect("text")],
+    ] {
+        ends(&user.run(args), 0);
+        assert_eq!(read(&path), made, "{args:?}");
+    }
+    let fake = server();
+    ends(&fake.run(&["check", "web", "--config", shown]), 0);
+    assert_eq!(fake.world().bodies("POST").len(), 1);
+    assert_eq!(read(&path), made);
+    ends(
+        &user.edit("sed -i s/^rehearsal.*/rehearsal=true/", &[shown]),
+        0,
+    );
+    assert_ne!(read(&path), made);
+}
+
 // CF-04: the directory of the file that was opened or saved last, per user; the working directory comes first.
 #[test]
 fn the_directory_used_last_is_remembered_for_each_user() {

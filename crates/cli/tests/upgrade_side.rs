@@ -76,6 +76,50 @@ fn ssh_runs_the_hosts_client_with_known_keys() {
     ends(&ssh(&["ssh", "web", "--user", "-oProxyCommand=x"]), 2);
 }
 
+// Design section 7: the guest gets a port of its own loopback, on a socket of ours that is gone with the connection; what the
+// server refuses is told before anybody connects.
+#[test]
+fn packages_are_fetched_through_a_socket_that_ends_with_the_connection() {
+    let fake = divided(&[("GET access", ACCESS)]);
+    let dir = fake.dir.path();
+    let client = dir.join("ssh");
+    let script = "#!/bin/sh\nprintf '%s\\n' \"$@\"\nls -ld $XDG_RUNTIME_DIR/flipside-packages-*\n";
+    std::fs::write(&client, script).expect("written");
+    std::fs::set_permissions(&client, Permissions::from_mode(0o755)).expect("made");
+    let ssh = |args: &[&str]| {
+        let mut command = fake.command(args);
+        command
+            .env("PATH", format!("{}:/usr/bin:/bin", dir.display()))
+            .env("XDG_STATE_HOME", dir.join("state"))
+            .env("XDG_RUNTIME_DIR", dir);
+        fake::run(command)
+    };
+    let output = ssh(&["ssh", "web", "--packages", "packages.example.org"]);
+    ends(&output, 0);
+    let printed = out(&output);
+    let words: Vec<&str> = printed.lines().collect();
+    let at = words.iter().position(|w| *w == "-R").expect("forwarded");
+    let socket = words[at + 1]
+        .strip_prefix("127.0.0.1:3128:")
+        .expect("our socket");
+    assert_eq!(words[at - 1], "ExitOnForwardFailure=yes");
+    assert!(
+        words.iter().any(|w| w.starts_with("drwx------")),
+        "{words:?}"
+    );
+    assert!(!std::path::Path::new(socket).exists());
+    assert!(
+        !std::path::Path::new(socket)
+            .parent()
+            .expect("a folder")
+            .exists()
+    );
+    fake.world().refuse = Some(Problem::new(ProblemCode::Refused, "fetched in Split"));
+    let refused = ssh(&["ssh", "web", "--packages", "packages.example.org"]);
+    ends(&refused, 3);
+    assert!(!out(&refused).contains("-R"));
+}
+
 #[test]
 fn the_console_is_carried_and_its_end_is_printed() {
     let fake = divided(&[("GET console/tail", "Kernel panic\r\nevil \u{1b}[2J\n")]);
@@ -142,6 +186,26 @@ fn media_are_named_by_their_whole_path() {
     let gone = fake.run(&["media", "insert", "gone.iso", "web"]);
     ends(&gone, 2);
     assert!(err(&gone).contains("gone.iso") && fake.world().bodies("POST").len() == 2);
+}
+
+// Design 3.5: what runs on the copies is told, and that is all that is sent.
+#[test]
+fn a_rehearsal_is_started_stopped_and_shown() {
+    let running = r#"{"units":["db.service","web.service"],"running":["db.service"]}"#;
+    let fake = divided(&[("POST rehearsal", running), ("GET rehearsal", running)]);
+    let shown = "Rehearsal, on copies of the data:\n  db.service runs\n  web.service is stopped\n";
+    assert_eq!(out(&fake.run(&["rehearse", "show", "web"])), shown);
+    assert!(fake.world().bodies("POST").is_empty());
+    assert_eq!(out(&fake.run(&["rehearse", "start", "web"])), shown);
+    ends(&fake.run(&["rehearse", "stop", "web"]), 0);
+    let sent = [r#"{"start":true}"#, r#"{"start":false}"#];
+    assert_eq!(fake.world().bodies("POST"), sent);
+    let json: serde_json::Value =
+        serde_json::from_str(&out(&fake.run(&["rehearse", "show", "web", "--json"])))
+            .expect("JSON");
+    assert_eq!(json["running"][0], "db.service");
+    fake.world().refuse = Some(Problem::new(ProblemCode::Refused, "no rehearsal"));
+    ends(&fake.run(&["rehearse", "start", "web"]), 3);
 }
 
 // AB-11, VC-03 to VC-08, US-29.

@@ -1,8 +1,8 @@
 //! What a person does with the files of a directory: list, choose children, save; and the schema for editors.
 
 use flipside_config::{
-    ChildState, SCHEMA_FILE, children_of, list, named, parse, save, save_as, schema, set_child,
-    template,
+    ChildState, SCHEMA_FILE, children_of, list, load, named, parse, save, save_as, schema,
+    set_child, template,
 };
 use flipside_model::{ProblemCode, Timeouts};
 use serde_json::Value;
@@ -29,6 +29,51 @@ fn names(dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+// CF-01: one file holds all settings of one upgrade, and any number of them lie beside each other, each for itself.
+#[test]
+fn a_file_holds_every_setting_and_any_number_may_exist() {
+    let whole = "title = \"Shop\"\ncomments = \"Sunday\"\nchildren = [\"db.Config\"]\nservices = [\"nginx\"]\n\
+        [disks]\nsystem = [\"data1\"]\n\
+        [[action]]\nfile = \"/usr/local/sbin/page\"\ncontrol_type = \"Backup\"\n\
+        [log_backup]\ndirectory = \"/srv/logs\"\nlogs = [\"system journal\"]\n";
+    let whole = format!("version = 1\n{whole}");
+    let many: Vec<(String, String)> = (0..200)
+        .map(|n| {
+            let text = format!("version = 1\ntitle = \"later {n}\"\n");
+            (format!("later{n}.Config"), text)
+        })
+        .collect();
+    let mut files = vec![
+        ("web.Config", whole.as_str()),
+        ("db.Config", "version = 1\nservices = [\"postgresql\"]\n"),
+    ];
+    files.extend(
+        many.iter()
+            .map(|(name, text)| (name.as_str(), text.as_str())),
+    );
+    let dir = directory(&files);
+    let (_, resolved) = load(&dir.path().join("web.Config")).expect("valid");
+    let config = resolved.config;
+    assert_eq!(
+        (config.title.as_str(), config.comments.as_str()),
+        ("Shop", "Sunday")
+    );
+    let units: Vec<String> = config.services.iter().map(|s| s.unit()).collect();
+    assert_eq!(units, ["postgresql.service", "nginx.service"]);
+    assert_eq!(config.system_disks[0].as_str(), "data1");
+    assert_eq!(config.actions[0].file, "/usr/local/sbin/page");
+    assert_eq!(config.log_backup.directory.as_deref(), Some("/srv/logs"));
+    assert_eq!(config.log_backup.logs.len(), 1);
+    assert_eq!(resolved.files.len(), 2);
+    let listed = list(dir.path()).expect("listed");
+    assert_eq!(listed.len(), 202);
+    for (n, _) in many.iter().enumerate() {
+        let (_, later) = load(&dir.path().join(format!("later{n}.Config"))).expect("valid");
+        assert_eq!(later.config.title, format!("later {n}"));
+        assert!(later.config.services.is_empty());
+    }
 }
 
 // CF-14, CF-15, CF-28, CF-31: only configuration files, with title and comments, and what each brings in.

@@ -6,7 +6,7 @@ use crate::monitor::{self, Monitor};
 use crate::operate::{self, enter};
 use crate::steps::decide;
 use crate::{actions, devices, observe, power, rollback, status};
-use flipside_model::api::{Accepted, PowerAction};
+use flipside_model::api::{Accepted, PowerAction, RehearsalStatus};
 use flipside_model::{
     Command, Entry, Fact, MachineId, OperationalState as O, PinnedFile, Problem, ProblemCode,
     Record, SessionId, Severity, Side, Status, SystemSpec, UpgradeConfig, UpgradeState as S,
@@ -383,6 +383,16 @@ impl System {
         };
         Err(Problem::new(ProblemCode::Refused, why)
             .advise("`flipside status` tells the state of the session"))
+    }
+
+    /// Starts or stops the applications of a rehearsal on the Upgrade Side.
+    ///
+    /// # Errors
+    /// `Refused` when the session is no rehearsal, outside Split or while an operation runs; what the guest says when an
+    /// application does not start or stop.
+    pub async fn rehearse(&self, start: bool) -> Result<RehearsalStatus, Problem> {
+        let _one_at_a_time = self.shared.gate.lock().await;
+        self.rehearse_alone(start).await
     }
 
     // --- power ------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ mod observe;
 mod operate;
 mod partner;
 mod power;
+mod rehearsal;
 mod rollback;
 mod side;
 mod status;

@@ -113,6 +113,7 @@ async fn start_linked(
 ) -> Result<(), Problem> {
     let legs = |(name, pair): (&DiskName, &LegPair)| (name.clone(), DiskSource::Legs(pair.live()));
     let plan = StartPlan {
+        copy_limit: None,
         mode: StartMode::Boot {
             // Whose firmware variables go on: the last machine that was the system, not one that was taken back.
             after: cx.ledger.machine_before(side, machine),

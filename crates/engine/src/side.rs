@@ -35,6 +35,11 @@ impl System {
         })
     }
 
+    /// Writes a line into the activity log, about something that is done on a side.
+    pub fn note(&self, severity: Severity, text: String) -> Result<(), Problem> {
+        self.cx().ledger.log(severity, text).map(drop)
+    }
+
     /// Opens the serial console.
     pub async fn console(&self, side: Option<Side>) -> Result<Box<dyn ShellStream>, Problem> {
         let (_, machine) = self.near(side)?;

@@ -55,7 +55,7 @@ impl Teller {
         }
         let notice = Notice {
             log: session_log(cx),
-            help: help(&cx.spec.name, wanted.stage.0),
+            help: help(&cx.spec.name, wanted.stage.0, cx.facts().rehearsal),
         };
         let told = cx.ports.guest.publish(wanted.machine, &notice).await;
         if let Err(error) = &told {
@@ -98,10 +98,16 @@ fn session_log(cx: &Cx) -> String {
 }
 
 /// The help that is shown on the Upgrade Side itself.
-pub(crate) fn help(system: &SystemName, stage: UpgradeState) -> String {
+pub(crate) fn help(system: &SystemName, stage: UpgradeState, rehearsal: bool) -> String {
+    let data = if rehearsal {
+        "no users and no production network; its data disks are\ncopies of the split, which are thrown away when the merge begins \
+         (rehearsal)."
+    } else {
+        "no users, no production network and no data disks."
+    };
     let here = match stage {
         UpgradeState::Split | UpgradeState::PrepareMerge => format!(
-            "This is the Upgrade Side of {system}. It has no users, no production network and no data disks.\n\
+            "This is the Upgrade Side of {system}. It has {data}\n\
              \n\
              What to do here\n\
              * Install and upgrade software, change settings, test what needs neither network nor data.\n\
@@ -138,7 +144,7 @@ mod tests {
     #[test]
     fn the_help_says_what_to_do_and_what_not() {
         let name = SystemName::new("web").expect("valid");
-        let split = help(&name, UpgradeState::Split);
+        let split = help(&name, UpgradeState::Split, false);
         for word in [
             "This is the Upgrade Side of web",
             "Do not shut this side down",
@@ -150,7 +156,9 @@ mod tests {
         ] {
             assert!(split.contains(word), "{word}\n{split}");
         }
-        let merge = help(&name, UpgradeState::Merge);
+        let merge = help(&name, UpgradeState::Merge, false);
+        let rehearsal = help(&name, UpgradeState::Split, true);
+        assert!(rehearsal.contains("copies of the split") && !rehearsal.contains("no data disks"));
         assert!(merge.contains("it is live") && merge.contains("flipside verify-list web"));
         assert!(
             split

@@ -35,6 +35,8 @@
 //! | `POST /v1/systems/NAME/keys` | [`KeysRequest`] | [`crate::Status`] |
 //! | `GET /v1/systems/NAME/media?side=…` | – | [`MediumStatus`] |
 //! | `POST /v1/systems/NAME/media` | [`MediaRequest`] | [`MediumStatus`] |
+//! | `GET /v1/systems/NAME/rehearsal` | – | [`RehearsalStatus`] |
+//! | `POST /v1/systems/NAME/rehearsal` | [`RehearsalRequest`] | [`RehearsalStatus`] |
 //! | `GET /v1/systems/NAME/dumps` | – | list of [`crate::Dump`] |
 //! | `POST /v1/systems/NAME/dumps` | – | [`crate::Dump`], the Upgrade Side's memory as of now |
 //! | `GET /v1/systems/NAME/console/tail?side=…&bytes=…` | – | what the serial console printed last |
@@ -42,6 +44,7 @@
 //! | `GET /v1/systems/NAME/changes?after=PATH&limit=N` | – | [`crate::ChangeList`] |
 //! | `PUT /v1/systems/NAME/file?side=…&path=…` | the file's bytes | [`Copied`] |
 //! | `POST /v1/systems/NAME/restart` | [`RestartRequest`] | [`crate::Status`] |
+//! | `GET /v1/systems/NAME/package-proxy?allow=HOST,…` | upgrade to `flipside-proxy` | a connection of an HTTP proxy that reaches these hosts only |
 //! | `GET /v1/systems/NAME/shell?side=…` | upgrade to `flipside-shell` | raw bytes both ways |
 //!
 //! Every refusal and failure is a [`crate::Problem`] with status 400 (usage), 404, 409 (refused in this state,
@@ -108,6 +111,23 @@ pub enum CreateEvent {
     Done(Box<crate::Status>),
     /// It failed, and nothing was left behind.
     Failed(Problem),
+}
+
+/// Starts or stops the applications of a rehearsal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RehearsalRequest {
+    /// Start them (true) or stop them.
+    pub start: bool,
+}
+
+/// What runs in a rehearsal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RehearsalStatus {
+    /// The controlled units.
+    pub units: Vec<String>,
+    /// Those that run on the copies of the data.
+    pub running: Vec<String>,
 }
 
 /// A controlled service on one side.

@@ -184,6 +184,14 @@ mod switch {
         ),
         // The merge, and back.
         bug(
+            "rehearsed-leg-taken-for-equal",
+            "a leg that was frozen below a copy is recorded as equal when the copy is gone",
+        ),
+        bug(
+            "rehearsal-on-the-legs",
+            "the Upgrade Side rehearses on the second leg of the data itself, not on a copy of it",
+        ),
+        bug(
             "startup-types-lost",
             "startup types are not put back before the merge",
         ),

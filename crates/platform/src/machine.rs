@@ -102,6 +102,9 @@ pub enum StartMode {
 pub struct StartPlan {
     /// How it begins.
     pub mode: StartMode,
+    /// The most that each throw-away overlay may hold, in bytes; none when it needs no bound. A full one fails the guest's
+    /// writes with an error, and nothing else.
+    pub copy_limit: Option<u64>,
     /// Its disks; one that is not listed is not plugged.
     pub disks: BTreeMap<DiskName, DiskSource>,
 }

@@ -51,11 +51,15 @@ pub enum Way {
     CommitWithCheckpoint,
     /// A custom action of every type and saved logs, committed (faults 56 to 60).
     CommitWithActions,
+    /// The new software is tried on copies of the data, stopped and tried again, then merged and committed.
+    RehearseAndCommit,
+    /// The new software is tried on copies of the data, and the session is aborted while it runs.
+    RehearseAndAbort,
 }
 
 impl Way {
     /// Every way.
-    pub const ALL: [Way; 17] = [
+    pub const ALL: [Way; 19] = [
         Way::Commit,
         Way::AbortInMerge,
         Way::AbortInSplit,
@@ -73,6 +77,8 @@ impl Way {
         Way::KeepData,
         Way::CommitWithCheckpoint,
         Way::CommitWithActions,
+        Way::RehearseAndCommit,
+        Way::RehearseAndAbort,
     ];
 
     /// The core ways, for pairs.
@@ -98,6 +104,8 @@ impl Way {
             Way::KeepData => "keep-data",
             Way::CommitWithCheckpoint => "commit-with-checkpoint",
             Way::CommitWithActions => "commit-with-actions",
+            Way::RehearseAndCommit => "rehearse-and-commit",
+            Way::RehearseAndAbort => "rehearse-and-abort",
         }
     }
 
@@ -206,6 +214,7 @@ async fn walk(bench: &mut Bench, way: Way) -> Result<S, String> {
         return with_checkpoint(bench, way).await;
     }
     match way {
+        Way::RehearseAndCommit | Way::RehearseAndAbort => return rehearsed(bench, way).await,
         Way::LegFails => return leg_fails(bench).await,
         Way::StopAndStart => return stop_and_start(bench).await,
         Way::CommitWithActions => return actions::walk(bench).await,
@@ -306,6 +315,71 @@ async fn with_checkpoint(bench: &mut Bench, way: Way) -> Result<S, String> {
         ));
     }
     Ok(reached)
+}
+
+/// Tries the new software on copies of the data while the users write to the data themselves.
+async fn rehearsed(bench: &mut Bench, way: Way) -> Result<S, String> {
+    bench.config.rehearsal = true;
+    if bench.reach(Command::Split, S::Split).await? == S::Abort {
+        return Ok(S::Abort);
+    }
+    install(bench)?;
+    rehearse(bench, true).await?;
+    if way == Way::RehearseAndAbort {
+        return bench.reach(Command::Abort, S::Abort).await;
+    }
+    rehearse(bench, false).await?;
+    rehearse(bench, true).await?;
+    if bench.reach(Command::Merge, S::Merge).await? == S::Abort {
+        return Ok(S::Abort);
+    }
+    bench.reach(Command::Commit, S::Commit).await
+}
+
+/// Asks until the applications of the rehearsal run, or do not, and lets what runs write.
+async fn rehearse(bench: &mut Bench, start: bool) -> Result<(), String> {
+    let mut last = String::new();
+    for _ in 0..8 {
+        if bench.system.is_none() {
+            bench.revive().await?;
+        }
+        let system = bench.system().clone();
+        let result = tokio::select! {
+            biased;
+            () = bench.world.await_crash() => None,
+            result = system.rehearse(start) => Some(result),
+        };
+        bench.check()?;
+        if bench.world.crashed() {
+            bench.bury();
+            continue;
+        }
+        match result {
+            Some(Ok(status)) if status.running.is_empty() != start => {
+                written_on_copies(bench, start)?;
+                return bench.check();
+            }
+            Some(Ok(status)) => last = format!("asked for {start}, and it is {status:?}"),
+            // A session that somebody aborted, or a side that did not survive, is for the next command.
+            Some(Err(problem)) if problem.code == ProblemCode::Refused => return Ok(()),
+            Some(Err(problem)) => last = problem.to_string(),
+            None => {}
+        }
+    }
+    Err(format!("no rehearsal: {last}"))
+}
+
+/// The applications write, and no user ever sees it; what runs has its data mounted.
+fn written_on_copies(bench: &Bench, running: bool) -> Result<(), String> {
+    let upgrade = bench.system().machine_for(Some(Side::Upgrade));
+    let upgrade = upgrade.map_err(|p| p.to_string())?;
+    if !bench.world.on_overlays(upgrade) {
+        return Err("the rehearsal does not run on copies".to_owned());
+    }
+    for _ in 0..if running { 20 } else { 0 } {
+        bench.world.guest_write(upgrade, &data0());
+    }
+    Ok(())
 }
 
 /// A spool on the system disk that is carried over.

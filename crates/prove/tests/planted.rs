@@ -6,7 +6,7 @@
 mod common;
 
 use common::stories::STORIES;
-use common::story::{CHECKPOINT_WAYS, Hit, Hits, WAYS, every, try_way};
+use common::story::{Hit, Hits, PRODUCT_WAYS, WAYS, every, try_way};
 use flipside_backend_sim::{FaultKind, glob};
 use flipside_model::planted;
 use flipside_prove::cases::{self, clean_runs};
@@ -39,7 +39,7 @@ fn noticed(calls: &str) -> Option<String> {
             return Some(format!("{way:?} without a fault: {why}"));
         }
     }
-    for way in CHECKPOINT_WAYS {
+    for way in PRODUCT_WAYS {
         let outcome = flipside_prove::run::perform(&Plan::clean(way));
         if let Some(why) = outcome.failure {
             return Some(format!("{way:?} without a fault: {why}"));
@@ -205,6 +205,8 @@ noticed! {
     upgrade_side_on_the_wire "upgrade-side-on-the-wire";
     copies_unplugged_in_use "copies-unplugged-in-use";
     copies_kept "copies-kept";
+    rehearsed_leg_taken_for_equal "rehearsed-leg-taken-for-equal";
+    rehearsal_on_the_legs "rehearsal-on-the-legs";
     startup_types_lost "startup-types-lost";
     triggers_left_armed "triggers-left-armed";
     door_not_held "door-not-held";

@@ -5,8 +5,8 @@ use crate::registry::Registry;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use flipside_model::api::{
-    KeysRequest, MediaRequest, MediumStatus, PackageChange, ServiceListing, ServiceStatus,
-    SideAccess,
+    KeysRequest, MediaRequest, MediumStatus, PackageChange, RehearsalRequest, RehearsalStatus,
+    ServiceListing, ServiceStatus, SideAccess,
 };
 use flipside_model::{
     ChangeList, Condition, DiskMap, Dump, LogSource, Package, PackageFault, Side, Status,
@@ -139,6 +139,25 @@ pub(crate) async fn media(
         system.eject_medium(request.side, true).await?;
     }
     Ok(Json(system.insert_medium(request.side, &image).await?))
+}
+
+pub(crate) async fn rehearsal(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+) -> Answer<Json<RehearsalStatus>> {
+    Ok(Json(registry.get(&name).await?.rehearsal().await?))
+}
+
+pub(crate) async fn rehearse(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Json(request): Json<RehearsalRequest>,
+) -> Answer<Json<RehearsalStatus>> {
+    let system = registry.get(&name).await?;
+    // In a task of its own: a client that hangs up must not stop a start half-way.
+    let done = tokio::spawn(async move { system.rehearse(request.start).await }).await;
+    let status = done.unwrap_or_else(|e| Err(crate::streams::lost(&e)))?;
+    Ok(Json(status))
 }
 
 pub(crate) async fn dumps(

@@ -14,6 +14,7 @@ mod listen;
 mod lock;
 mod log_routes;
 mod private;
+mod proxy;
 mod registry;
 mod routes;
 mod session_routes;

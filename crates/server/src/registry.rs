@@ -1,5 +1,6 @@
 //! The systems this server drives, each in a directory of its own below the state directory.
 
+use crate::proxy::keeper::Proxies;
 use crate::{backend, private};
 use flipside_engine::{Ledger, Stamped, System, SystemOptions};
 use flipside_journal::{FileStorage, Journal};
@@ -36,6 +37,7 @@ pub(crate) struct Registry {
     systems: RwLock<BTreeMap<SystemName, Slot>>,
     /// Only one system is created or deleted at a time.
     pub(crate) making: Mutex<()>,
+    proxies: Proxies,
 }
 
 impl Registry {
@@ -45,7 +47,12 @@ impl Registry {
             version,
             systems: RwLock::default(),
             making: Mutex::default(),
+            proxies: Proxies::default(),
         }
+    }
+
+    pub(crate) fn proxies(&self) -> &Proxies {
+        &self.proxies
     }
 
     pub(crate) fn state_dir(&self) -> &Path {

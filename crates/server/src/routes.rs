@@ -38,6 +38,10 @@ pub(crate) fn routes(registry: Arc<Registry>) -> Router {
         )
         .route("/v1/events", get(events::events))
         .route("/v1/systems/{name}/shell", get(side_routes::shell))
+        .route(
+            "/v1/systems/{name}/package-proxy",
+            get(side_routes::package_proxy),
+        )
         .route("/v1/systems/{name}/console", get(side_routes::console));
     let small = Router::new()
         .route("/v1/version", get(version))
@@ -81,6 +85,10 @@ pub(crate) fn routes(registry: Arc<Registry>) -> Router {
         )
         .route("/v1/systems/{name}/access", get(inspect_routes::access))
         .route("/v1/systems/{name}/keys", post(inspect_routes::keys))
+        .route(
+            "/v1/systems/{name}/rehearsal",
+            get(inspect_routes::rehearsal).post(inspect_routes::rehearse),
+        )
         .route(
             "/v1/systems/{name}/media",
             get(inspect_routes::medium).post(inspect_routes::media),

@@ -1,6 +1,7 @@
 //! What a client does on a side: programs, files, a shell.
 
 use crate::answer::{Answer, Refused};
+use crate::proxy::{Allowed, MOST_CONNECTIONS};
 use crate::registry::Registry;
 use crate::streams::{channel, lines};
 use axum::Json;
@@ -221,6 +222,37 @@ pub(crate) async fn console_tail(
     let system = registry.get(&name).await?;
     let most = query.bytes.unwrap_or(CONSOLE_TAIL).min(CONSOLE_MOST);
     Ok(system.console_tail(query.side, most).await?)
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ProxyQuery {
+    /// Hosts, separated by commas.
+    allow: String,
+}
+
+/// One connection of the package proxy (`proxy/`), which the client carries to the Upgrade Side.
+pub(crate) async fn package_proxy(
+    State(registry): State<Arc<Registry>>,
+    Path(name): Path<String>,
+    Query(query): Query<ProxyQuery>,
+    mut request: Request,
+) -> Answer<Response> {
+    let system = registry.get(&name).await?;
+    let allowed = Allowed::parse(&query.allow)?;
+    let proxy = registry.proxies().get(&system, allowed)?;
+    let permit = proxy.permit().ok_or_else(|| {
+        let text = format!("{MOST_CONNECTIONS} connections of the package proxy are open");
+        Problem::new(ProblemCode::InUse, text)
+    })?;
+    let upgrade = upgradable(&mut request)?;
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(client) => proxy.serve(TokioIo::new(client), permit).await,
+            Err(error) => debug!(%error, "a connection of the package proxy was not upgraded"),
+        }
+    });
+    let headers = [(CONNECTION, "upgrade"), (UPGRADE, "flipside-proxy")];
+    Ok((StatusCode::SWITCHING_PROTOCOLS, headers).into_response())
 }
 
 fn upgradable(request: &mut Request) -> Result<hyper::upgrade::OnUpgrade, Problem> {

@@ -147,6 +147,8 @@ impl Facts {
         match step {
             Step::KeepCheckpoint | Step::AbortCheckpoint => self.checkpoint,
             Step::PreCarry | Step::Carry => self.carry,
+            Step::CloseUpgradeData => !self.rehearsal,
+            Step::EndRehearsal | Step::DropCopies => self.rehearsal,
             _ => true,
         }
     }
@@ -239,6 +241,24 @@ mod tests {
         assert!(position(&steps, Step::Wake) < position(&steps, Step::Hold));
         assert!(position(&steps, Step::Hold) < position(&steps, Step::StopUpgradeApps));
         assert!(position(&steps, Step::StopUpgradeApps) < position(&steps, Step::CloseUpgradeData));
+    }
+
+    // Design 3.5: a rehearsal keeps the copies of the data for as long as the system is divided and not a step longer: they
+    // are gone before anything else of the merge, so nothing that was written to them comes near the users.
+    #[test]
+    fn a_rehearsal_keeps_its_copies_until_the_merge_begins() {
+        let facts = Facts {
+            rehearsal: true,
+            ..Facts::default()
+        };
+        let split = plan(UpgradeState::Split, &facts);
+        assert!(!split.contains(&Step::CloseUpgradeData));
+        assert_eq!(split.last(), Some(&Step::StopUpgradeApps));
+        let prepare = plan(UpgradeState::PrepareMerge, &facts);
+        assert_eq!(prepare[..2], [Step::EndRehearsal, Step::DropCopies]);
+        let plain = plan(UpgradeState::PrepareMerge, &Facts::default());
+        assert_eq!(prepare[2..], plain);
+        assert_eq!(plain[0], Step::MergeCheck);
     }
 
     // SM-14, CM-13: the decision is recorded before production is ended or anything is overwritten.
@@ -348,10 +368,20 @@ mod tests {
             carry: true,
             ..Facts::default()
         };
-        let planned: Vec<Step> = UpgradeState::ALL
+        let rehearsal = Facts {
+            rehearsal: true,
+            ..Facts::default()
+        };
+        let mut planned: Vec<Step> = UpgradeState::ALL
             .into_iter()
             .flat_map(|stage| plan(stage, &moved))
             .collect();
+        let prepared = plan(UpgradeState::PrepareMerge, &rehearsal).into_iter();
+        planned.extend(
+            prepared
+                .filter(|s| !planned.contains(s))
+                .collect::<Vec<_>>(),
+        );
         for step in Step::ALL {
             let times = planned.iter().filter(|s| *s == step).count();
             assert_eq!(times, 1, "{}", step.id());

@@ -55,6 +55,8 @@ pub struct Facts {
     pub heard: u64,
     /// Whether the configuration asks for a data checkpoint at the merge.
     pub checkpoint: bool,
+    /// Whether the Upgrade Side keeps its throw-away copies of the data until PrepareMerge (rehearsal).
+    pub rehearsal: bool,
     /// Whether the configuration names files to carry over.
     pub carry: bool,
     /// The last run of that.
@@ -104,6 +106,7 @@ impl Default for Facts {
             owner: Side::Production,
             heard: 0,
             checkpoint: false,
+            rehearsal: false,
             carry: false,
             carried_files: None,
             changes: None,
@@ -306,6 +309,7 @@ impl SessionState {
             production: self.facts.production,
             heard: self.facts.heard,
             checkpoint: config.checkpoint,
+            rehearsal: config.rehearsal,
             // No session begins with two sides.
             media: self.facts.media.clone(),
             carry: !config.carry.is_empty(),

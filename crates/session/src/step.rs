@@ -58,6 +58,10 @@ steps! {
     /// Closes and removes the throw-away copies of the data (SP-02).
     CloseUpgradeData = Split, "split.close_data", "Remove data disks from the Upgrade Side";
 
+    /// Stops what was started for the rehearsal, and gates it again.
+    EndRehearsal = PrepareMerge, "prepare_merge.end_rehearsal", "Stop the applications of the rehearsal";
+    /// Closes and removes the throw-away copies that the rehearsal wrote to.
+    DropCopies = PrepareMerge, "prepare_merge.drop_copies", "Remove the rehearsal's copies of the data";
     /// Tests that a merge can work (RC-45).
     MergeCheck = PrepareMerge, "prepare_merge.check", "Check that the Upgrade Side can take over";
     /// Advanced actions with PrepareMerge on both sides (CA-14).

@@ -174,6 +174,7 @@ impl World {
 
     pub(crate) async fn boot(&self, legs: &[Leg]) {
         let plan = StartPlan {
+            copy_limit: None,
             mode: StartMode::Boot { after: None },
             disks: BTreeMap::from([(disk(), DiskSource::Legs(legs.to_vec()))]),
         };

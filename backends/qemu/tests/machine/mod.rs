@@ -162,6 +162,7 @@ impl Bench {
 
     pub(crate) async fn boot_on(&self, on: &[Leg]) {
         let plan = StartPlan {
+            copy_limit: None,
             mode: StartMode::Boot { after: None },
             disks: [disk("system0"), disk("data0")]
                 .map(|d| (d, legs(on)))
@@ -173,6 +174,7 @@ impl Bench {
     /// Starts machine 2 to wait for a fork of machine 1, as the Upgrade Side does.
     pub(crate) async fn await_fork(&self) {
         let plan = StartPlan {
+            copy_limit: None,
             mode: StartMode::Incoming { from: M1 },
             disks: BTreeMap::from([
                 (disk("system0"), legs(&[Leg::B])),

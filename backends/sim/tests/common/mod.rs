@@ -127,6 +127,7 @@ impl Story {
         })
         .await;
         let plan = StartPlan {
+            copy_limit: None,
             mode: StartMode::Incoming { from: M1 },
             disks: BTreeMap::from([
                 (system0(), DiskSource::Legs(vec![Leg::B])),

@@ -27,6 +27,7 @@ pub(crate) mod man;
 pub(crate) mod media;
 pub(crate) mod merge;
 pub(crate) mod packages;
+pub(crate) mod rehearse;
 pub(crate) mod restart;
 pub(crate) mod retry;
 pub(crate) mod run;
@@ -35,6 +36,7 @@ pub(crate) mod services;
 pub(crate) mod shell;
 pub(crate) mod split;
 pub(crate) mod ssh;
+mod ssh_packages;
 pub(crate) mod status;
 pub(crate) mod status_check;
 pub(crate) mod system;
@@ -66,6 +68,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Keys(args) => keys::run(&ctx, args).await,
         Command::Media(command) => media::run(&ctx, command).await,
         Command::User(args) => user::run(&ctx, args).await,
+        Command::Rehearse(command) => rehearse::run(&ctx, command).await,
         Command::Dumps(args) => dumps::run(&ctx, args).await,
         Command::VerifyList(args) => verify_list::run(&ctx, args).await,
         Command::Restart(args) => restart::run(&ctx, args).await,

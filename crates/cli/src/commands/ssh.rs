@@ -1,6 +1,7 @@
 //! `flipside ssh`: the host's own SSH client to a side, over the private card (US-09, SP-07).
 
 use super::SideArg;
+use super::ssh_packages::Packages;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::side_banner::Title;
@@ -22,13 +23,18 @@ system, apart from your own known_hosts, because both sides have the same ones.
 
 With --print it prints the address, for any other client: `ssh -p PORT`, or a Remote Desktop (RDP) client through \
 `flipside ssh web -- -N -L 3389:localhost:3389`. A side that restarts cuts the connection; connect again when `flipside \
-status` shows `Partner: OS Up`, which may be a minute or two before a login works.";
+status` shows `Partner: OS Up`, which may be a minute or two before a login works.
+
+With --packages the guest of the Upgrade Side has an HTTP proxy on its own 127.0.0.1:3128 as long as the connection lasts: \
+through the server it reaches the hosts that were named (ports 80 and 443, or the one given), and no others. What it fetches \
+from and what was refused stands in the activity log. It is closed when the system leaves Split.";
 
 const EXAMPLES: &str = "\
 Examples:
   flipside ssh web
   flipside ssh web --user admin -- systemctl --failed
   flipside ssh web --side production
+  flipside ssh web --packages packages.example.org,security.example.org
   flipside ssh web --print
   flipside ssh web -- -i ~/.ssh/upgrade -N -L 3389:localhost:3389";
 
@@ -46,6 +52,9 @@ pub(crate) struct Args {
     /// Account in the guest
     #[arg(long, short, default_value = "root")]
     user: String,
+    /// In Split: let the guest fetch from these hosts, `HOST[:PORT],…`, and from no others, until the connection ends
+    #[arg(long, value_name = "HOSTS", conflicts_with = "print")]
+    packages: Option<String>,
     /// Print the address and the command instead of connecting
     #[arg(long)]
     print: bool,
@@ -65,13 +74,33 @@ pub(crate) async fn run(ctx: &Context, args: Args) -> Result<(), Failure> {
         return Err(Failure::usage(format!("`{}` is no account", args.user)));
     }
     let known = known_hosts(&system, &access)?;
-    let argv = argv(&system, &args, &access, &known);
     if args.print {
-        return print(ctx, &access, &argv);
+        return print(ctx, &access, &argv(&system, &args, &access, &known, &[]));
     }
+    let packages = match &args.packages {
+        None => None,
+        Some(_) if access.side == Side::Production => {
+            let text =
+                "`--packages` is for the Upgrade Side: the Production Side has its own network";
+            return Err(Failure::usage(text));
+        }
+        Some(hosts) => Some(Packages::open(ctx, &system, hosts).await?),
+    };
+    let forward = packages.as_ref().map(Packages::options).unwrap_or_default();
+    let argv = argv(&system, &args, &access, &known, &forward);
     let status = ctx.status(&system).await?;
     let _title = Title::show(ctx, &status, access.side);
-    match connect(&argv).await? {
+    let ended = match &packages {
+        None => connect(&argv).await?,
+        Some(packages) => {
+            ctx.say(&Packages::hint())?;
+            tokio::select! {
+                ended = connect(&argv) => ended?,
+                failure = packages.carry(ctx) => return Err(failure),
+            }
+        }
+    };
+    match ended {
         0 => Ok(()),
         status => Err(Failure::Status(status)),
     }
@@ -109,7 +138,13 @@ fn alias(system: &SystemName, side: Side) -> String {
     format!("{system}.{side}.flipside")
 }
 
-fn argv(system: &SystemName, args: &Args, access: &SideAccess, known: &Path) -> Vec<String> {
+fn argv(
+    system: &SystemName,
+    args: &Args,
+    access: &SideAccess,
+    known: &Path,
+    forward: &[String],
+) -> Vec<String> {
     let checking = if known.exists() { "yes" } else { "accept-new" };
     let options = [
         format!("HostKeyAlias={}", alias(system, access.side)),
@@ -122,6 +157,7 @@ fn argv(system: &SystemName, args: &Args, access: &SideAccess, known: &Path) -> 
     for option in options {
         argv.extend(["-o".to_owned(), option]);
     }
+    argv.extend_from_slice(forward);
     argv.extend(["-l".to_owned(), args.user.clone()]);
     // Options of the user's come before the host, and a command after it.
     let (options, rest) = args.args.split_at(options_of(&args.args));
@@ -235,7 +271,13 @@ mod tests {
             host_keys: Vec::new(),
         };
         let system = SystemName::new("web").expect("valid");
-        argv(&system, &line.args, &access, Path::new("/no where/known"))
+        argv(
+            &system,
+            &line.args,
+            &access,
+            Path::new("/no where/known"),
+            &[],
+        )
     }
 
     #[test]

@@ -25,7 +25,8 @@ pub(crate) async fn answer(world: &Arc<Mutex<World>>, request: Request<Incoming>
     let method = request.method().as_str().to_owned();
     let uri = request.uri().to_string();
     let console = uri.contains("/console") && !uri.contains("/tail");
-    if uri.contains("/shell") || console {
+    let proxy = uri.contains("/package-proxy") && world.lock().expect("held").refuse.is_none();
+    if uri.contains("/shell") || console || proxy {
         world
             .lock()
             .expect("held")
@@ -49,7 +50,7 @@ pub(crate) async fn answer(world: &Arc<Mutex<World>>, request: Request<Incoming>
         let message = format!("there is no system `{name}`");
         return problem(&Problem::new(ProblemCode::NotFound, message));
     }
-    if method != "GET"
+    if (method != "GET" || uri.contains("/package-proxy"))
         && let Some(refused) = &now.refuse
     {
         return problem(refused);

@@ -20,6 +20,7 @@ mod mirrors;
 mod mount;
 mod open_door;
 mod prepare_release;
+pub(crate) mod rehearsal;
 mod release;
 mod remove_data;
 mod retire;
@@ -76,7 +77,8 @@ pub(crate) fn action(step: Step) -> &'static dyn Action {
             side: Side::Upgrade,
             users_wait: false,
         },
-        Step::CloseUpgradeData => &remove_data::RemoveData,
+        Step::CloseUpgradeData | Step::DropCopies => &remove_data::RemoveData,
+        Step::EndRehearsal => &rehearsal::EndRehearsal,
         Step::MergeCheck => &check::MergeCheck,
         Step::ListChanges => &list_changes::ListChanges,
         Step::PreCarry => &carry::Carry { last: false },

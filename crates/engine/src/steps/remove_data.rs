@@ -1,4 +1,5 @@
-//! Takes the throw-away copies of the data disks from the Upgrade Side (SP-02, design 3.5).
+//! Takes the throw-away copies of the data disks from the Upgrade Side (SP-02, design 3.5): in the split, or, after a
+//! rehearsal, when the merge begins.
 //!
 //! Nothing is detached that is in use: the guest closes its file systems, proves that nobody uses the disks, and only
 //! then are they unplugged. After that the second data legs are free to go back to Production.
@@ -77,12 +78,19 @@ impl Action for RemoveData {
         } else {
             StaleReason::Session
         };
+        let rehearsed = cx.facts().rehearsal;
         cx.edit_book(&held, |book| {
             for pair in book.disks.values_mut() {
                 let other = pair.authority.other();
-                if pair.get(other).role == LegRole::Frozen {
-                    pair.get_mut(other).role = LegRole::Stale(reason.clone());
+                if pair.get(other).role != LegRole::Frozen {
+                    continue;
                 }
+                pair.get_mut(other).role =
+                    if rehearsed && planted::is("rehearsed-leg-taken-for-equal") {
+                        LegRole::Live
+                    } else {
+                        LegRole::Stale(reason.clone())
+                    };
             }
         })
         .await?;

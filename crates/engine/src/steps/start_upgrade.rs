@@ -9,6 +9,7 @@ use crate::{devices, legs};
 use async_trait::async_trait;
 use flipside_model::{DiskRole, Fact, MachineId, Side, planted};
 use flipside_platform::{DiskSource, RunState, StartMode, StartPlan};
+use flipside_session::readiness;
 use std::collections::BTreeMap;
 
 pub(super) struct StartUpgrade;
@@ -53,6 +54,7 @@ impl Action for StartUpgrade {
             side: Side::Upgrade,
             machine: Some(upgrade),
         })?;
+        let rehearsal = cx.facts().rehearsal;
         let mut disks = BTreeMap::new();
         for disk in &cx.spec.disks {
             let Some(pair) = book.disks.get(&disk.name) else {
@@ -61,11 +63,15 @@ impl Action for StartUpgrade {
             let other = pair.authority.other();
             let source = match cx.role(&disk.name) {
                 DiskRole::System => DiskSource::Legs(vec![other]),
+                DiskRole::Data if rehearsal && planted::is("rehearsal-on-the-legs") => {
+                    DiskSource::Legs(vec![other])
+                }
                 DiskRole::Data => DiskSource::Overlay(other),
             };
             disks.insert(disk.name.clone(), source);
         }
         let plan = StartPlan {
+            copy_limit: rehearsal.then_some(readiness::REHEARSAL_COPY_BYTES),
             mode: StartMode::Incoming { from: production },
             disks,
         };

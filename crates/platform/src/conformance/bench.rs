@@ -198,6 +198,7 @@ impl<'f> Bench<'f> {
 
     pub(crate) fn boot_plan(&self) -> StartPlan {
         StartPlan {
+            copy_limit: None,
             mode: StartMode::Boot { after: None },
             disks: BTreeMap::from([
                 (self.system.clone(), self.both()),
@@ -239,6 +240,7 @@ impl<'f> Bench<'f> {
             })
             .await?;
         let plan = StartPlan {
+            copy_limit: None,
             mode: StartMode::Incoming { from },
             disks: BTreeMap::from([
                 (system, DiskSource::Legs(vec![Leg::B])),

@@ -15,11 +15,14 @@ pub enum Way {
     AbortInSplit,
 }
 
-/// The ways of the product's own `prove` that have a checkpoint of the data; mistakes with it are noticed there.
-pub const CHECKPOINT_WAYS: [flipside_prove::ways::Way; 3] = [
+/// The ways of the product's own `prove` that have a checkpoint of the data or a rehearsal; mistakes with them are noticed
+/// there.
+pub const PRODUCT_WAYS: [flipside_prove::ways::Way; 5] = [
     flipside_prove::ways::Way::DiscardData,
     flipside_prove::ways::Way::KeepData,
     flipside_prove::ways::Way::CommitWithCheckpoint,
+    flipside_prove::ways::Way::RehearseAndCommit,
+    flipside_prove::ways::Way::RehearseAndAbort,
 ];
 
 pub const WAYS: [Way; 3] = [Way::Commit, Way::AbortInMerge, Way::AbortInSplit];

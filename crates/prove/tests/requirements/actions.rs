@@ -94,7 +94,8 @@ pub(super) fn logged(bench: &Bench, severity: Severity, text: &str) -> bool {
 }
 
 // Appendix B, CA-11 to CA-16, CA-27 to CA-32: a whole session, run by run, with every value on the right side. MG-06, MG-15.
-// RC-35, CA-13: the Readiness Check action runs in the check before the session and never again.
+// RC-35, CA-13: the Readiness Check action runs in the check before the session and never again. CA-01: conditions are checked,
+// applications stopped and started, files backed up; LB-09: what a Backup action saves is no log of the list.
 #[test]
 pub(super) fn a_committed_session_runs_its_actions_as_the_table_says() {
     run(|| async {

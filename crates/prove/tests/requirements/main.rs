@@ -5,10 +5,12 @@ mod actions;
 mod actions_broken;
 mod broken;
 mod logs;
+mod meanwhile;
 mod mirrors;
 #[cfg(feature = "planted")]
 mod planted_actions;
 mod readiness;
+mod rehearsal;
 mod roles;
 mod sides;
 mod states;

@@ -8,9 +8,9 @@ use flipside_platform::RunState;
 use std::path::Path;
 
 /// Longer than any limit of a phase.
-const LONG: Duration = Duration::from_secs(700);
+pub(super) const LONG: Duration = Duration::from_secs(700);
 
-async fn divided() -> (Bench, MachineId) {
+pub(super) async fn divided() -> (Bench, MachineId) {
     let mut bench = duplexed().await;
     expect(bench.command(Command::Split).await, S::Split);
     let upgrade = upgrade_side(&bench);
@@ -24,7 +24,7 @@ fn partner(bench: &Bench) -> String {
     state.map_or_else(|| "none".to_owned(), |state| state.to_string())
 }
 
-async fn partner_is(bench: &Bench, state: &str) {
+pub(super) async fn partner_is(bench: &Bench, state: &str) {
     bench.until(LONG, |b| partner(b) == state).await;
 }
 
@@ -63,7 +63,7 @@ fn warnings(bench: &Bench, part: &str) -> Vec<(String, String)> {
     found.collect()
 }
 
-// PS-04, PS-06, PS-08, PS-10, US-17, US-24: a restart from inside is followed, and the session stays Split | Ready.
+// PS-04, PS-06, PS-08, PS-10, US-17, US-24, AL-22: a restart from inside is followed in status and log, and the session stays Split | Ready.
 #[test]
 fn a_restart_of_the_upgrade_side_is_followed() {
     run(|| async {

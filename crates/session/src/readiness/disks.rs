@@ -1,8 +1,8 @@
 //! Readiness of the disks: every one duplexed, on legs that are known, with room for the fork.
 
-use super::{Finding, Observed, Rule, STATE_MARGIN_BYTES, asked, error, unknown_host, warning};
+use super::{Finding, Observed, Rule, asked, copies_need, error, unknown_host, warning};
 use crate::disks;
-use flipside_model::{GuestDevice, Inventory, Severity, planted};
+use flipside_model::{DiskRole, GuestDevice, Inventory, Severity, planted};
 
 /// The tests of this theme.
 pub(super) const RULES: &[(&str, Rule)] = &[
@@ -165,16 +165,33 @@ fn enclosures(seen: &Observed<'_>) -> Vec<Finding> {
     ]
 }
 
-// RC-40, fault 24
+/// The sizes of the disks that a session would treat as Data.
+pub(super) fn data_disks<'a>(seen: &'a Observed<'_>) -> impl Iterator<Item = u64> + 'a {
+    let judged = disks::roles(seen.spec, seen.config, seen.inventory.as_ref().ok()).disks;
+    let data = move |name| {
+        let role = judged.get(name).map(|j| j.kind.role());
+        role == Some(DiskRole::Data)
+    };
+    let all = seen.spec.disks.iter();
+    all.filter(move |disk| data(&disk.name)).map(|d| d.size)
+}
+
+// RC-40, fault 24; a rehearsal writes to its copies (design 3.5).
 fn space(seen: &Observed<'_>) -> Vec<Finding> {
+    let needed = copies_need(seen);
     let free = match &seen.host {
         Err(why) => return vec![unknown_host("space", "the space for the fork", why)],
-        Ok(host) if host.state_free_bytes >= STATE_MARGIN_BYTES => return Vec::new(),
+        Ok(host) if host.state_free_bytes >= needed => return rehearsal(seen),
         Ok(host) => host.state_free_bytes,
     };
+    let what = if seen.config.rehearsal {
+        "the copies of a rehearsal and saved state"
+    } else {
+        "throw-away copies and saved state"
+    };
     let text = format!(
-        "the fork needs {} MiB for throw-away copies and saved state, and {} MiB are free",
-        STATE_MARGIN_BYTES >> 20,
+        "the fork needs {} MiB for {what}, and {} MiB are free",
+        needed >> 20,
         free >> 20
     );
     vec![
@@ -182,4 +199,14 @@ fn space(seen: &Observed<'_>) -> Vec<Finding> {
             .about("state directory")
             .advise("free space on the file system of the state directory"),
     ]
+}
+
+/// What a rehearsal costs is said before it: the second legs of the data stay as they were at the split.
+fn rehearsal(seen: &Observed<'_>) -> Vec<Finding> {
+    if !seen.config.rehearsal {
+        return Vec::new();
+    }
+    let text = "in a rehearsal each data disk has one leg until the merge begins or the session is aborted";
+    let advice = "write `rehearsal = false` when the upgrade needs no trial on a copy of the data";
+    vec![warning("rehearsal", text).advise(advice)]
 }

@@ -81,6 +81,27 @@ pub const MEMORY_MARGIN_MIB: u64 = 300;
 /// applications on the Upgrade Side only shut down, which writes little.
 pub const STATE_MARGIN_BYTES: u64 = 1 << 30;
 
+/// The most that the throw-away copy of one data disk may grow to in a rehearsal, in bytes: 8 GiB. Enough to convert a
+/// database of some size, and a bound that a host can plan for.
+pub const REHEARSAL_COPY_BYTES: u64 = 8 << 30;
+
+/// Returns what the copy of a disk of this size may need, in bytes: its blocks and the tables that describe them, which are
+/// less than a two-hundredth of that and 16 MiB.
+fn copy_needs(disk: u64) -> u64 {
+    let whole = disk.saturating_add(disk >> 8).saturating_add(16 << 20);
+    whole.min(REHEARSAL_COPY_BYTES)
+}
+
+/// Returns what has to be free for the copies of a session, in bytes.
+fn copies_need(seen: &Observed<'_>) -> u64 {
+    if !seen.config.rehearsal {
+        return STATE_MARGIN_BYTES;
+    }
+    let data = disks::data_disks(seen);
+    let copies = data.map(copy_needs);
+    copies.fold(STATE_MARGIN_BYTES, u64::saturating_add)
+}
+
 fn finding(severity: Severity, check: &'static str, text: impl Into<String>) -> Finding {
     Finding {
         severity,

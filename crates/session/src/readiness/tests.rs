@@ -394,6 +394,42 @@ fn memory_and_space_are_judged_to_the_last_unit() {
     );
 }
 
+// RC-40, design 3.5: the copies of a rehearsal are written to, so the host must have room for each of them up to its bound.
+#[test]
+fn a_rehearsal_needs_room_for_its_copies() {
+    let (mut spec, fine) = (spec(), book(LegRole::Live));
+    let sizes = [20 << 30, 1 << 30];
+    for (number, size) in sizes.into_iter().enumerate() {
+        let mut disk = spec.disks[0].clone();
+        disk.name = DiskName::numbered(DiskRole::Data, number);
+        (disk.role, disk.size) = (DiskRole::Data, size);
+        spec.disks.push(disk);
+    }
+    let config = UpgradeConfig {
+        rehearsal: true,
+        ..UpgradeConfig::none()
+    };
+    // Bounded, and whole with its tables; and what any fork needs.
+    let needed = (8 << 30) + (1 << 30) + (1 << 22) + (16 << 20) + (1 << 30);
+    let errors = |free| {
+        let seen = Observed {
+            host: host(|h| h.state_free_bytes = free),
+            ..good(&spec, &config, &fine)
+        };
+        let found = judge(&seen).into_iter();
+        let bad = found.filter(|f| f.severity == Severity::Error && f.check == "space");
+        bad.map(|f| f.text).collect::<Vec<_>>()
+    };
+    assert_eq!(errors(needed), Vec::<String>::new());
+    let texts = errors(needed - 1);
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(texts[0].contains("the copies of a rehearsal"), "{texts:?}");
+    // A small disk needs no more than itself; a large one is bounded.
+    assert_eq!(copy_needs(1 << 30), (1 << 30) + (1 << 22) + (16 << 20));
+    assert_eq!(copy_needs(1 << 50), REHEARSAL_COPY_BYTES);
+    assert_eq!(copy_needs(u64::MAX), REHEARSAL_COPY_BYTES);
+}
+
 // RC-08: while the guest agent is silent its services cannot be judged: one error says why, and no test that could not
 // be made looks like one that passed.
 #[test]
