@@ -317,7 +317,7 @@ impl Shop {
 
 // The "It must hold", with everything that is there: the same upgrade aborted and then committed.
 #[test]
-#[ignore = "not seen to run to its end yet; it needs lvm2 in the small guest (guest/lib/mini.sh)"]
+#[ignore = "two whole sessions, eight minutes: `./dev test --full`"]
 fn everything_at_once_aborted_and_then_committed() {
     let Some(mut shop) = Shop::open() else { return };
     shop.check();
