@@ -13,7 +13,7 @@ const AREAS: [Area; 4] = [
     Area {
         name: "whole upgrades of a real guest",
         is: |binary| binary.starts_with("flipside-cli::real_"),
-        seconds: 900.0,
+        seconds: 1_000.0,
         at_once: 1.0,
     },
     Area {
@@ -25,7 +25,7 @@ const AREAS: [Area; 4] = [
     Area {
         name: "the simulation",
         is: |binary| binary.starts_with("flipside-prove"),
-        seconds: 60.0,
+        seconds: 100.0,
         at_once: 2.0,
     },
     Area {
@@ -111,12 +111,12 @@ mod tests {
         ];
         let (table, problems) = judge(&cases);
         assert_eq!(problems, Vec::<String>::new(), "within what is tolerated");
-        assert!(table.contains("   1300     900      2  whole upgrades"));
+        assert!(table.contains("   1300    1000      2  whole upgrades"));
         assert!(
-            table.contains("     75      60      1  the simulation"),
+            table.contains("     75     100      1  the simulation"),
             "two at a time"
         );
-        cases.push(case("flipside-cli::real_everything", 100.0));
+        cases.push(case("flipside-cli::real_everything", 300.0));
         let (_, problems) = judge(&cases);
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with("whole upgrades"), "{problems:?}");
